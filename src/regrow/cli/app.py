@@ -1,0 +1,23 @@
+"""The table of verbs."""
+
+from __future__ import annotations
+
+import typer
+
+from regrow.cli.compare import compare
+from regrow.cli.demo import demo
+from regrow.cli.resume import resume
+from regrow.cli.run import run
+from regrow.cli.show import show
+from regrow.cli.verb import verb
+
+app = typer.Typer(
+    name="regrow",
+    help="Train neural networks that are sparse from the first step to the last.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _command in (demo, run, resume, show, compare):
+    app.command()(verb(_command))

@@ -1,0 +1,26 @@
+"""Options that several verbs take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from regrow.core.errors import RegrowError
+
+Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where run folders are.")]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option("--data-root", metavar="DIR", help="Where data sets are; else $REGROW_DATA."),
+]
+
+
+def seeds_of(text: str | None) -> tuple[int, ...] | None:
+    """`0,1,2` as numbers; None when nothing was given."""
+    if text is None:
+        return None
+    parts = text.split(",")
+    if not all(part.strip().isdigit() for part in parts):
+        raise RegrowError(f"--seeds {text}: should be whole numbers with commas between, such as --seeds 0,1,2.")
+    return tuple(int(part) for part in parts)

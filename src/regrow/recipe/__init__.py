@@ -1,0 +1,1 @@
+"""The composition root: a whole run as one typed, strict, serialisable recipe."""

@@ -1,0 +1,73 @@
+"""pydantic's errors in the house's words: one paragraph with the key path, the value, the nearest key, the way out."""
+
+from __future__ import annotations
+
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from regrow.core.errors import nearest
+from regrow.recipe.schema import Recipe
+
+
+def explain(error: ValidationError, where: str) -> str:
+    """The first thing wrong (unknown keys first: they are most often the cause of the rest) and how many follow."""
+    found = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    first, more = found[0], len({_walk(e["loc"])[0] for e in found}) - 1
+    tail = f" ({more} more after this one.)" if more else ""
+    return f"{where}: {_sentence(first)}{tail}"
+
+
+def _sentence(error: ErrorDetails) -> str:
+    path, block, field = _walk(error["loc"])
+    kind, value = error["type"], error["input"]
+    takes = f" ({field.description})" if field and field.description else ""
+    if kind == "extra_forbidden":
+        valid = [*block.model_fields, *(["sparsity"] if block is Recipe else [])]
+        close = nearest(str(error["loc"][-1]), valid) or "."
+        return f"unknown key `{path}` (value {value!r}){close} Valid here: {', '.join(valid)}."
+    if kind == "missing":
+        return f"`{path}` is missing{takes}."
+    if kind == "union_tag_invalid":
+        tag, names = error["ctx"]["tag"], error["ctx"]["expected_tags"]
+        close = nearest(tag, [name.strip("' ") for name in names.split(",")]) or "."
+        return f"`{path}.name` is {tag!r}{close} Valid: {names}."
+    if kind in ("model_type", "union_tag_not_found", "model_attributes_type"):
+        return f"`{path}` is {value!r}, but should be a name or a block with a name{takes}."
+    message = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    return f"`{path}` is {value!r}, but {message}{takes}." if path else f"{message}."
+
+
+def _blocks(annotation: Any) -> list[type[BaseModel]]:
+    """The recipe blocks an annotation may hold."""
+    if get_origin(annotation) in (Union, UnionType):
+        return [block for part in get_args(annotation) for block in _blocks(part)]
+    return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []
+
+
+def _tags(block: type[BaseModel]) -> tuple[Any, ...]:
+    """The literal names that choose this block in a union."""
+    return get_args(block.model_fields["name"].annotation) if "name" in block.model_fields else ()
+
+
+def _walk(loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel], FieldInfo | None]:
+    """What the user wrote (`optimizer.lr`, `schedule.at.0`, no union tags), the block that holds it, and its field."""
+    keys: list[str] = []
+    block: type[BaseModel] = Recipe
+    field: FieldInfo | None = None
+    options: list[type[BaseModel]] = [Recipe]
+    for part in map(str, loc):
+        tagged = [option for option in options if part in _tags(option)]
+        if tagged:
+            options = tagged
+        elif options:
+            block = next((o for o in options if part in o.model_fields), options[0])
+            field = block.model_fields.get(part)
+            options = _blocks(field.annotation) if field else []
+            keys.append(part)
+        elif part not in ("int", "float"):
+            keys.append(part)
+    return ".".join(keys), block, field

@@ -1,0 +1,52 @@
+"""Models by name: `build("resnet18", (3, 32, 32), 10)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import signature
+from typing import Any
+
+from torch import nn
+
+from regrow.core.errors import RegrowError, choose, nearest
+from regrow.train.models.from_timm import timm_model
+from regrow.train.models.lenet import lenet5
+from regrow.train.models.mlp import lenet300, mlp
+from regrow.train.models.resnet import resnet18, resnet34, resnet50
+from regrow.train.models.vgg import vgg16, vgg16_c, vgg16_d
+from regrow.train.models.wrn import wrn, wrn28_10
+
+__all__ = ["MODELS", "build"]
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "mlp": mlp,
+    "lenet300": lenet300,
+    "lenet5": lenet5,
+    "vgg16": vgg16,
+    "vgg16_c": vgg16_c,
+    "vgg16_d": vgg16_d,
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+    "wrn": wrn,
+    "wrn28_10": wrn28_10,
+}
+
+
+def build(name: str, shape: tuple[int, ...] = (1, 28, 28), classes: int = 10, **options: Any) -> nn.Module:
+    """The model `name` for inputs of `shape` (without the batch), or `timm:NAME`. Draws from torch's global generator.
+
+    Raises:
+        RegrowError: unknown name or option, or a shape the model cannot take.
+    """
+    if name.startswith("timm:"):
+        return timm_model(name.removeprefix("timm:"), shape, classes, options)
+    factory = choose(MODELS, name, "model")
+    valid = list(signature(factory).parameters)[2:]
+    for option in options:
+        if option not in valid:
+            raise RegrowError(
+                f"model {name!r} has no option {option!r}{nearest(option, valid)} "
+                f"Its options: {', '.join(valid) or 'none'}."
+            )
+    return factory(tuple(shape), classes, **options)

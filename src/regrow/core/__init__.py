@@ -1,0 +1,1 @@
+"""The pure core: tensors and frozen dataclasses, torch and the standard library only."""

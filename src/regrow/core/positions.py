@@ -1,0 +1,63 @@
+"""Sets of positions: ascending, distinct flat indices. The algebra costs O(n log n) in the set, not in the space."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+
+def dtype_for(numel: int) -> torch.dtype:
+    """int32 while every position of a space of `numel` fits, int64 past 2^31."""
+    return torch.int32 if numel <= 2**31 - 1 else torch.int64
+
+
+def contains(positions: Tensor, queries: Tensor) -> Tensor:
+    """Bool per query: is it in the set?"""
+    if positions.numel() == 0:
+        return torch.zeros_like(queries, dtype=torch.bool)
+    at = torch.searchsorted(positions, queries.to(positions.dtype)).clamp_(max=positions.numel() - 1)
+    return positions[at] == queries
+
+
+def difference(a: Tensor, b: Tensor) -> Tensor:
+    """The positions of `a` that are not in `b`."""
+    return a[~contains(b, a)]
+
+
+def intersection(a: Tensor, b: Tensor) -> Tensor:
+    """The positions in both."""
+    return a[contains(b, a)]
+
+
+def union(a: Tensor, b: Tensor) -> Tensor:
+    """The positions in either: a merge, each element placed by its rank in the other set."""
+    fresh = difference(b, a)
+    out = torch.empty(a.numel() + fresh.numel(), dtype=a.dtype, device=a.device)
+    out[torch.arange(a.numel(), device=a.device) + torch.searchsorted(fresh, a)] = a
+    out[torch.arange(fresh.numel(), device=a.device) + torch.searchsorted(a, fresh)] = fresh.to(a.dtype)
+    return out
+
+
+def absent(positions: Tensor, ranks: Tensor) -> Tensor:
+    """The `ranks`-th positions that are not in the set, counted from 0, without listing the complement."""
+    gaps = positions.long() - torch.arange(positions.numel(), device=positions.device)  # absentees before each member
+    return ranks + torch.searchsorted(gaps, ranks, right=True)
+
+
+def sample_absent(positions: Tensor, numel: int, n: int, generator: Generator) -> Tensor:
+    """n distinct positions of range(numel) outside the set, uniformly at random, ascending. Exactly n."""
+    ranks = sample(numel - positions.numel(), n, generator).to(positions.device)
+    return absent(positions, ranks)
+
+
+def sample(numel: int, n: int, generator: Generator) -> Tensor:
+    """n distinct elements of range(numel), uniformly at random, ascending; drawn on the CPU for every device."""
+    if n > numel:
+        raise ValueError(f"cannot sample {n} of {numel} positions")
+    if 4 * n >= numel:
+        return torch.randperm(numel, generator=generator)[:n].sort().values
+    drawn = torch.empty(0, dtype=torch.int64)
+    while drawn.numel() < n:  # the first n distinct draws of a uniform stream are a uniform n-subset
+        fresh = torch.unique(torch.randint(numel, (n - drawn.numel(),), generator=generator))
+        drawn = union(drawn, fresh)
+    return drawn

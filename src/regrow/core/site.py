@@ -1,0 +1,94 @@
+"""Site: what a method may look at for one sparse parameter, however it is stored and executed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+
+from regrow.core import positions
+from regrow.core.patterns import UNSTRUCTURED, Candidates, Pattern
+from regrow.core.select import select
+from regrow.core.topology import Shape
+
+Signal = Literal["grad", "moment"]
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where a run stands: `step` of `total_steps`; `progress` through the method's update window, in [0, 1]."""
+
+    step: int
+    total_steps: int
+    progress: float
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One sparse parameter. Signals are present only if the method's `needs` names them.
+
+    Args:
+        name, shape: the parameter (or its part) in the model.
+        index: flat positions of the active weights, ascending, [nnz].
+        weight: active values, [nnz].
+        target: the nnz the site was created with.
+        generator: random numbers, a function of (seed, step, name).
+        pattern: which supports are legal.
+        grad: gradient at the active weights, [nnz].
+        moment: first moment at the active weights, [nnz].
+        candidates: the best inactive positions by the dense signal that `ranked_by` names.
+        explored: flat positions ever active.
+    """
+
+    name: str
+    shape: Shape
+    index: Tensor
+    weight: Tensor
+    target: int
+    generator: Generator = field(default_factory=Generator)
+    pattern: Pattern = UNSTRUCTURED
+    grad: Tensor | None = None
+    moment: Tensor | None = None
+    candidates: Candidates | None = None
+    ranked_by: Signal = "grad"
+    explored: Tensor | None = None
+
+    @property
+    def nnz(self) -> int:
+        return self.index.numel()
+
+    @property
+    def numel(self) -> int:
+        return prod(self.shape)
+
+    def signal(self, name: Signal) -> Tensor:
+        """`grad` or `moment`, which a method that declared it in `needs` always finds."""
+        value = self.grad if name == "grad" else self.moment
+        if value is None:
+            raise ValueError(f"site {self.name!r} has no {name!r}: the method must name it in `needs`")
+        return value
+
+    def replace(self, drop_score: Tensor, drop: int, grow: Grow, births: int | None = None) -> Tensor:
+        """The new index: without the `drop` lowest-scored weights, with `births` (default: as many) grown ones.
+
+        What was just dropped may grow again, as in RigL and ITOP; such a weight keeps its value.
+        """
+        kept = select(drop_score, self.nnz - drop)
+        gone = torch.ones(self.nnz, dtype=torch.bool, device=self.index.device).index_fill_(0, kept, False)
+        left = replace(self, index=self.index[kept], weight=self.weight[kept], candidates=self._rivals(gone))
+        grown = grow(left, drop if births is None else births)
+        return positions.union(left.index, grown.to(left.index.dtype))
+
+    def _rivals(self, gone: Tensor) -> Candidates | None:
+        """The candidates, once the just-dropped weights have joined them."""
+        if self.candidates is None:
+            return None
+        return self.candidates.joined_by(self.index[gone], self.signal(self.ranked_by)[gone].abs())
+
+
+Grow = Callable[[Site, int], Tensor]
+"""(site without what was dropped, n) -> n inactive positions, ascending."""

@@ -1,0 +1,187 @@
+"""Topology: which weights exist."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from hashlib import sha256
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regrow.core import positions
+from regrow.core.errors import RegrowError
+
+Shape = tuple[int, ...]
+
+
+class Topology(Mapping[str, Tensor]):
+    """Site name -> which of its weights exist. A value: an update makes a new one.
+
+    Kept as ascending flat positions; `topology[name]` (and `items()`) derives the bool mask, shaped like the weight.
+
+    Args:
+        index: name -> ascending, distinct flat positions, [nnz].
+        shapes: name -> the weight's shape.
+
+    Raises:
+        RegrowError: names differ, or positions are unsorted, repeated or outside the shape.
+    """
+
+    def __init__(self, index: Mapping[str, Tensor], shapes: Mapping[str, Shape]) -> None:
+        if index.keys() != shapes.keys():
+            raise RegrowError(
+                f"a topology needs a shape for every site; these differ: {sorted(index.keys() ^ shapes.keys())}"
+            )
+        self._shapes = {name: tuple(shapes[name]) for name in index}
+        self._index = {name: _checked(name, at, prod(self._shapes[name])) for name, at in index.items()}
+
+    @classmethod
+    def from_masks(cls, masks: Mapping[str, Tensor]) -> Topology:
+        """From masks shaped like the weights; what is not zero exists."""
+        return cls(
+            {name: mask.reshape(-1).nonzero().squeeze(1) for name, mask in masks.items()},
+            {name: tuple(mask.shape) for name, mask in masks.items()},
+        )
+
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor], names: Iterable[str] | None = None) -> Topology:
+        """From the zeros of a state_dict: a given network's mask, wherever it came from.
+
+        Args:
+            state: weights by name.
+            names: which of them; by default every weight of two or more dimensions that has a zero.
+        """
+        if names is None:
+            names = [name for name, weight in state.items() if weight.dim() > 1 and bool((weight == 0).any())]
+        return cls.from_masks({name: state[name] for name in names})
+
+    @classmethod
+    def full(cls, shapes: Mapping[str, Shape]) -> Topology:
+        """Every weight exists."""
+        return cls({name: torch.arange(prod(shape)) for name, shape in shapes.items()}, shapes)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.mask(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._index)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Topology) and self._shapes == other._shapes and self.digest() == other.digest()
+
+    def __hash__(self) -> int:
+        return hash(self.digest())
+
+    def __repr__(self) -> str:
+        return f"Topology({len(self)} sites, {self.nnz} of {self.numel} weights, density {self.density:.4g})"
+
+    def mask(self, name: str) -> Tensor:
+        """Bool, shaped like the weight, made on demand."""
+        at = self._index[name]
+        flat = torch.zeros(self.numel_of(name), dtype=torch.bool, device=at.device)
+        return flat.index_fill_(0, at.long(), True).view(self._shapes[name])
+
+    def index(self, name: str) -> Tensor:
+        """Ascending flat positions, [nnz]; int32, or int64 past 2^31."""
+        return self._index[name]
+
+    def shape(self, name: str) -> Shape:
+        return self._shapes[name]
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        return dict(self._shapes)
+
+    def nnz_of(self, name: str) -> int:
+        return self._index[name].numel()
+
+    def numel_of(self, name: str) -> int:
+        return prod(self._shapes[name])
+
+    @property
+    def nnz(self) -> int:
+        return sum(map(self.nnz_of, self))
+
+    @property
+    def numel(self) -> int:
+        return sum(map(self.numel_of, self))
+
+    @property
+    def density(self) -> float:
+        return self.nnz / self.numel
+
+    def densities(self) -> dict[str, float]:
+        return {name: self.nnz_of(name) / self.numel_of(name) for name in self}
+
+    def __or__(self, other: Topology) -> Topology:
+        return self._combine(other, positions.union)
+
+    def __and__(self, other: Topology) -> Topology:
+        return self._combine(other, positions.intersection)
+
+    def __sub__(self, other: Topology) -> Topology:
+        return self._combine(other, positions.difference)
+
+    def overlap(self, other: Topology) -> float:
+        """Intersection over union of the two sets of weights, in [0, 1]."""
+        union = (self | other).nnz
+        return (self & other).nnz / union if union else 1.0
+
+    def to(self, device: torch.device | str) -> Topology:
+        return Topology({name: at.to(device) for name, at in self._index.items()}, self._shapes)
+
+    def digest(self) -> str:
+        """Content hash: equal on every rank, or something is wrong."""
+        h = sha256()
+        for name in sorted(self):
+            h.update(f"{name}{self._shapes[name]}".encode())
+            h.update(self._index[name].cpu().numpy().tobytes())
+        return h.hexdigest()[:16]
+
+    def pack(self) -> dict[str, Any]:
+        """One bit a weight, as plain tensors, for `torch.save`. `unpack` gives the topology back."""
+        bits = {name: _to_bits(self._index[name].cpu(), self.numel_of(name)) for name in self}
+        return {
+            "bits": bits,
+            "shapes": {name: list(shape) for name, shape in self._shapes.items()},
+            "digest": self.digest(),
+        }
+
+    @classmethod
+    def unpack(cls, packed: Mapping[str, Any]) -> Topology:
+        """Raises:
+        RegrowError: the content does not match its digest.
+        """
+        shapes = {name: tuple(shape) for name, shape in packed["shapes"].items()}
+        topology = cls({name: _from_bits(bits) for name, bits in packed["bits"].items()}, shapes)
+        if topology.digest() != packed["digest"]:
+            raise RegrowError(
+                "a packed topology is damaged: its content does not match its digest; take an earlier copy"
+            )
+        return topology
+
+    def _combine(self, other: Topology, operation: Callable[[Tensor, Tensor], Tensor]) -> Topology:
+        if self._shapes != other._shapes:
+            raise RegrowError(f"two topologies of different sites cannot be combined: {self!r} and {other!r}")
+        return Topology({name: operation(self._index[name], other._index[name]) for name in self}, self._shapes)
+
+
+def _checked(name: str, at: Tensor, numel: int) -> Tensor:
+    at = at.detach().to(positions.dtype_for(numel))
+    if at.numel() and not (at[0] >= 0 and at[-1] < numel and bool((at[1:] > at[:-1]).all())):
+        raise RegrowError(f"site {name!r}: positions must be ascending, distinct and in 0..{numel - 1}")
+    return at
+
+
+def _to_bits(at: Tensor, numel: int) -> Tensor:
+    bits = torch.zeros(-(-numel // 8) * 8, dtype=torch.uint8).index_fill_(0, at.long(), 1).view(-1, 8)
+    return (bits << torch.arange(8, dtype=torch.uint8)).sum(1, dtype=torch.uint8)
+
+
+def _from_bits(bits: Tensor) -> Tensor:
+    return ((bits[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1).reshape(-1).nonzero().squeeze(1)

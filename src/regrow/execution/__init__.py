@@ -1,0 +1,6 @@
+"""Execution: how a topology is run. Methods never import this room."""
+
+from regrow.execution.base import Backend
+from regrow.execution.masked import MaskedBackend
+
+BACKENDS: dict[str, type[Backend]] = {"masked": MaskedBackend}

@@ -1,0 +1,88 @@
+"""Refusals: setups under which masking would silently do nothing or harm. One clear error each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+from torch.optim import Optimizer
+
+from regrow.core.errors import RegrowError
+
+
+def unwrap_model(model: nn.Module) -> nn.Module:
+    """The plain model inside DistributedDataParallel, DataParallel, `torch.compile` or Fabric.
+
+    Raises:
+        RegrowError: FSDP shards parameters, so masks and weights would part.
+    """
+    kind = type(model).__name__
+    if "FullyShardedDataParallel" in kind or kind.startswith("FSDP"):
+        raise RegrowError(f"{kind} shards parameters, which masks cannot follow; use DistributedDataParallel")
+    inner: Any = getattr(model, "_orig_mod", None)
+    if inner is None and kind in ("DistributedDataParallel", "DataParallel", "_FabricModule"):
+        inner = model.module
+    return unwrap_model(inner) if isinstance(inner, nn.Module) else model
+
+
+def unwrap_optimizer(optimizer: object) -> Optimizer:
+    """The torch optimizer inside Fabric's, Lightning's or Accelerate's wrapper."""
+    inner: Any = getattr(optimizer, "optimizer", None) or getattr(optimizer, "_optimizer", None)
+    if isinstance(inner, Optimizer) and inner is not optimizer:
+        return unwrap_optimizer(inner)
+    if not isinstance(optimizer, Optimizer):
+        raise RegrowError(f"optimizer: {type(optimizer).__name__} is not a torch.optim.Optimizer")
+    return optimizer
+
+
+def refuse_module(name: str, owner: nn.Module) -> None:
+    """Refuses a layer whose weight is computed from other tensors, or is not there yet."""
+    if parametrize.is_parametrized(owner):
+        raise RegrowError(
+            f"{name!r}: its layer is parametrized (weight_norm, ...), so its weight is made anew in each forward "
+            "pass; torch.nn.utils.parametrize.remove_parametrizations it first, or exclude it"
+        )
+    if any(key.endswith("_mask") for key, _ in owner.named_buffers(recurse=False)):
+        raise RegrowError(
+            f"{name!r}: its layer is pruned by torch.nn.utils.prune; call prune.remove and start from its zeros with "
+            "topology=regrow.Topology.of(model.state_dict())"
+        )
+    if isinstance(owner, nn.modules.lazy.LazyModuleMixin) and owner.has_uninitialized_params():
+        raise RegrowError(f"{name!r} is lazy and has no shape yet; run one forward pass before sparsify")
+
+
+def refuse_weight(name: str, parameter: nn.Parameter) -> None:
+    """Refuses weights that are sharded, quantised or not real numbers."""
+    kind = type(parameter.data).__name__
+    if kind == "DTensor" or type(parameter).__name__ == "DTensor":
+        raise RegrowError(f"{name!r} is a DTensor (FSDP2 or tensor parallel), which masks cannot follow; use DDP")
+    if not parameter.dtype.is_floating_point or kind not in ("Tensor", "Parameter"):
+        raise RegrowError(
+            f"{name!r} is a {kind} of {parameter.dtype}: quantised weights cannot be trained sparsely; exclude it"
+        )
+
+
+def refuse_quantised(model: nn.Module) -> None:
+    """Refuses models with quantised layers: their weights are no parameters and would be passed over."""
+    for name, module in model.named_modules():
+        if "quantized" in type(module).__module__ and "weight" in dir(module):
+            raise RegrowError(
+                f"{name!r} is a quantised {type(module).__name__}; sparsify the float model before quantising it"
+            )
+
+
+def refuse_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Refuses `optimizer.step(closure)`: the backward pass inside it would come after the gradient was due."""
+    if len(args) > 1 or kwargs.get("closure") is not None:
+        raise RegrowError(
+            "optimizer.step(closure) hides the backward pass from the sparsifier; call loss.backward() and then "
+            "optimizer.step() without a closure"
+        )
+
+
+def step_was_skipped(optimizer: Optimizer) -> bool:
+    """Did GradScaler find an inf, so that a fused optimizer's step (whose hooks fire all the same) changed nothing?"""
+    found = getattr(optimizer, "found_inf", None)
+    return isinstance(found, torch.Tensor) and bool(found.item())

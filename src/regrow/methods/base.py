@@ -1,0 +1,54 @@
+"""Method: proposes the next topology. Frozen dataclasses of hyper-parameters; a method holds no state."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+
+from regrow.core.schedules import Every
+from regrow.core.site import Clock, Site
+from regrow.core.topology import Topology
+
+
+class Method(ABC):
+    """Decides; never learns how its decision is executed.
+
+    Attributes:
+        every: when updates are due; None for never.
+        replaces_step: an update takes the place of the optimizer step (RigL's original order) or follows it (ITOP's).
+        needs: the signals it reads, of "grad", "moment", "dense_grad", "dense_moment", "explored".
+    """
+
+    every: Every | None
+    replaces_step: bool
+
+    @property
+    @abstractmethod
+    def needs(self) -> frozenset[str]: ...
+
+    @abstractmethod
+    def births(self, sites: Mapping[str, Site], clock: Clock, fraction: float | None = None) -> Mapping[str, int]:
+        """Before the backward pass: an upper bound on growth per site, so that a backend collects enough candidates."""
+
+    @abstractmethod
+    def update(self, sites: Mapping[str, Site], clock: Clock, fraction: float | None = None) -> Topology:
+        """The next topology. `fraction` takes the place of the scheduled drop fraction (an exploration)."""
+
+
+def topology_of(sites: Mapping[str, Site]) -> Topology:
+    """The topology the sites are on."""
+    return Topology(
+        {name: site.index for name, site in sites.items()}, {name: site.shape for name, site in sites.items()}
+    )
+
+
+def describe(method: Method) -> str:
+    """The method and its hyper-parameters in one line, the same in every process."""
+    assert is_dataclass(method)
+    values = ((field.name, getattr(method, field.name)) for field in fields(method))
+    return f"{type(method).__name__}({', '.join(f'{name}={_plain(value)}' for name, value in values)})"
+
+
+def _plain(value: object) -> str:
+    return getattr(value, "__name__", None) or repr(value)

@@ -1,0 +1,266 @@
+"""Sparsifier: rides on an optimizer's hooks and keeps a model on its evolving topology."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch.distributed as dist
+from torch import nn
+from torch.optim import Optimizer
+
+from regrow.core import rng
+from regrow.core.errors import RegrowError, choose
+from regrow.core.patterns import UNSTRUCTURED, Pattern
+from regrow.core.site import Clock, Site
+from regrow.core.topology import Topology
+from regrow.execution import BACKENDS
+from regrow.execution.parts import survey
+from regrow.execution.refuse import (
+    refuse_closure,
+    refuse_quantised,
+    step_was_skipped,
+    unwrap_model,
+    unwrap_optimizer,
+)
+from regrow.methods.base import Method, describe
+from regrow.sparsifier.start import Start, start_topology, warn_if_trained
+from regrow.sparsifier.summary import summarise
+
+
+class Sparsifier:
+    """A method on an optimizer: masking, drop-and-grow and exploration tracking ride on `optimizer.step()`.
+
+    Args:
+        method: decides the topology.
+        density: share of weights kept, in (0, 1]; None only with a `Topology` as start.
+        total_steps: optimizer steps in the whole run, the horizon of the schedules.
+        topology: how the run starts: "erk", "er", "uniform", a distribution, "magnitude", or a Topology.
+        overrides: densities by name pattern; the other layers pay for them.
+        include, exclude: patterns for the parameters that are sparse.
+        pattern: which supports are legal.
+        seed: all randomness is a function of (seed, step, site name).
+        backend: how the topology is executed.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        density: float | None = None,
+        total_steps: int = 0,
+        *,
+        topology: Start = "erk",
+        overrides: Mapping[str, float] | None = None,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        pattern: Pattern = UNSTRUCTURED,
+        seed: int = 0,
+        backend: str = "masked",
+    ) -> None:
+        self.method, self.total_steps, self.pattern, self.seed = method, total_steps, pattern, seed
+        self.backend = choose(BACKENDS, backend, "backend")()
+        self._start, self._density, self._overrides = topology, density, overrides
+        self._include, self._exclude = include, exclude
+        self.step = 0
+        self.last_update: dict[str, int] | None = None
+        self._exploration: float | None = None
+        self._check_horizon()
+
+    def attach(self, model: nn.Module, optimizer: Optimizer) -> Sparsifier:
+        """Put the model on its first topology and ride on the optimizer from its next step."""
+        self.model, self.optimizer = unwrap_model(model), unwrap_optimizer(optimizer)
+        refuse_quantised(self.model)
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.verdicts = survey(self.model, self._include, self._exclude, trained)
+        parts = {part.name: part for verdict in self.verdicts for part in verdict.parts}
+        if not parts:
+            raise RegrowError(
+                f"{type(self.model).__name__} has no sparse site: no trained weight of a Linear, convolution, attention "
+                f"layer is left. Parameters: {', '.join(f'{v.name} ({v.reason})' for v in self.verdicts[:4]) or 'none'}"
+            )
+        first = start_topology(parts, self._start, self._density, self._overrides, self.seed)
+        if not isinstance(self._start, Topology) and self._start != "magnitude":
+            warn_if_trained(self.model, self.optimizer)
+        self.backend.attach(self.model, first, self.optimizer)
+        self.explored = self.topology
+        self._agree()
+        self._expect()
+        self._hooks = [
+            self.optimizer.register_step_pre_hook(self._before_step),
+            self.optimizer.register_step_post_hook(self._after_step),
+        ]
+        return self
+
+    @property
+    def topology(self) -> Topology:
+        """Which weights exist now."""
+        return self.backend.topology
+
+    @property
+    def density(self) -> float:
+        """Share of the sites' weights that exist now."""
+        return self.topology.density
+
+    @property
+    def exploration_rate(self) -> float:
+        """R_s, the share of weights ever active (Liu et al. 2021, arXiv:2102.02887)."""
+        return self.explored.density
+
+    def explore(self, fraction: float) -> None:
+        """Arm one extra update of this drop fraction, done at the next successful step that can supply its signals."""
+        if not 0.0 < fraction <= 1.0:
+            raise RegrowError(f"explore({fraction:g}): the share of weights replaced is in (0, 1]")
+        self._exploration = fraction
+        self._expect()
+
+    def mask_grads(self) -> None:
+        """Clear gradients outside the topology, where hooks do not see them: `autograd.grad`, gradients assigned by hand."""
+        self.backend.mask_grads()
+
+    def summary(self) -> str:
+        """Per layer what is sparse and why, and what the backend does for speed."""
+        return summarise(self)
+
+    def finalize(self) -> nn.Module:
+        """Let go of model and optimizer; the model is plain, with exact zeros outside the topology."""
+        for hook in self._hooks:
+            hook.remove()
+        self.backend.detach()
+        return self.model
+
+    def frozen_copy(self) -> nn.Module:
+        """A plain copy of the model as it is now, on no optimizer: for EMA, evaluation and keeping.
+
+        `copy.deepcopy` gives the same weights; neither copy carries the sparsifier, so neither may be trained sparsely.
+        """
+        return copy.deepcopy(self.model).requires_grad_(False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs besides model and optimizer; no random state, since none exists."""
+        return {
+            "step": self.step,
+            "setup": self._setup(),
+            "topology": self.topology.pack(),
+            "explored": self.explored.pack(),
+            "buffers": self.backend.buffers(),
+            "exploration": self._exploration,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a run; load model and optimizer too.
+
+        Raises:
+            RegrowError: the state is damaged, or belongs to another setup.
+        """
+        try:
+            topology, explored = Topology.unpack(state["topology"]), Topology.unpack(state["explored"])
+            setup, step, buffers, exploration = (state[k] for k in ("setup", "step", "buffers", "exploration"))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RegrowError(
+                f"this is not the state of a sparsifier: {error!r}; pass what state_dict() gave"
+            ) from error
+        mine = self._setup()
+        other = [f"{k}: saved {setup.get(k)!r}, here {mine[k]!r}" for k in mine if setup.get(k) != mine[k]]
+        if topology.shapes != self.topology.shapes:
+            other.append("the sparse sites")
+        if other:
+            raise RegrowError(
+                f"the saved sparsifier differs from this one in {'; '.join(other)}; set it up as it was saved"
+            )
+        self.step, self._exploration = step, exploration
+        self.backend.restore(topology, buffers)
+        self.explored = _placed(explored, self.topology)
+        self._expect()
+
+    def _setup(self) -> dict[str, str | int]:
+        return {"method": describe(self.method), "total_steps": self.total_steps, "seed": self.seed}
+
+    def _due(self, step: int) -> bool:
+        scheduled = self.method.every is not None and self.method.every.due(step, self.total_steps)
+        return scheduled or self._exploration is not None
+
+    def _clock(self, step: int) -> Clock:
+        every, total = self.method.every, max(self.total_steps, 1)
+        return Clock(step, self.total_steps, every.progress(step, total) if every else step / total)
+
+    def _expect(self) -> None:
+        """Tell the backend what the coming step must leave behind."""
+        coming = self.step + 1
+        if self._due(coming):
+            self.backend.expect(frozenset(), {})
+            births = self.method.births(self.backend.sites(self.pattern), self._clock(coming), self._exploration)
+            self.backend.expect(self.method.needs, births)
+        else:
+            self.backend.expect(self.method.needs & {"dense_moment"}, {})
+
+    def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        refuse_closure(args, kwargs)
+        if self.method.replaces_step and self._due(self.step + 1) and not step_was_skipped(optimizer):
+            self._update(self.step + 1)
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = None
+
+    def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if step_was_skipped(optimizer):
+            return
+        self.step += 1
+        self.backend.project()
+        self.backend.settle()
+        if self._due(self.step) and not self.method.replaces_step:
+            self._update(self.step)
+        self._expect()
+
+    def _update(self, step: int) -> None:
+        """One topology update, if the backward pass has left what it needs; else an exploration waits for the next."""
+        if not self.backend.ready:
+            return
+        old = self.topology
+        sites = {name: self._equipped(site, step) for name, site in self.backend.sites(self.pattern).items()}
+        new = self.method.update(sites, self._clock(step), self._exploration)
+        self.backend.commit(new)
+        self.explored |= self.topology
+        self._exploration = None
+        self.last_update = {"step": step, "grown": (new - old).nnz, "nnz": new.nnz}
+        self._agree()
+
+    def _equipped(self, site: Site, step: int) -> Site:
+        """The backend's site, with what only the shell knows."""
+        explored = self.explored.index(site.name) if "explored" in self.method.needs else None
+        return dataclasses.replace(site, generator=rng.generator(self.seed, step, site.name), explored=explored)
+
+    def _agree(self) -> None:
+        """Every rank must be on the same topology: decided alike, never broadcast.
+
+        Raises:
+            RegrowError: they differ.
+        """
+        if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+            return
+        digests: list[str | None] = [None] * dist.get_world_size()
+        dist.all_gather_object(digests, self.topology.digest())
+        if len({*digests}) > 1:
+            raise RegrowError(
+                f"step {self.step}: the ranks' topologies differ ({digests}); give all the same seed, start and method, "
+                "and wrap the model in DistributedDataParallel so that weights agree"
+            )
+
+    def _check_horizon(self) -> None:
+        every = self.method.every
+        if every is None:
+            return
+        if self.total_steps < 1:
+            raise RegrowError(
+                "sparsify needs total_steps=..., the optimizer steps of the whole run: epochs * len(loader)"
+            )
+        if every.updates(self.total_steps) == 0:
+            raise RegrowError(
+                f"{describe(self.method)} updates every {every.interval} steps, the run has {self.total_steps}: no update "
+                f"would ever happen; pass every={max(1, self.total_steps // 20)}, or method='static'"
+            )
+
+
+def _placed(topology: Topology, like: Topology) -> Topology:
+    return Topology({n: topology.index(n).to(like.index(n).device) for n in topology}, topology.shapes)

@@ -1,0 +1,106 @@
+"""The topology a run starts from."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from regrow.core import positions, rng
+from regrow.core.distributions import DISTRIBUTIONS, Distribution, Overrides, counts
+from regrow.core.errors import RegrowError, choose
+from regrow.core.select import select
+from regrow.core.topology import Topology
+from regrow.execution.parts import Part
+
+Start = str | Distribution | Topology
+
+
+def start_topology(
+    parts: Mapping[str, Part], start: Start, density: float | None, overrides: Mapping[str, float] | None, seed: int
+) -> Topology:
+    """The first topology: drawn at random by a distribution, the largest weights ("magnitude"), or the one given.
+
+    Raises:
+        RegrowError: an unknown start, a density that cannot be, or sites that differ from the model's.
+    """
+    if isinstance(start, Topology):
+        return _given(parts, start, density)
+    density = _checked(density)
+    if start == "magnitude":
+        return largest(parts, density)
+    distribution = choose(DISTRIBUTIONS, start, "topology")() if isinstance(start, str) else start
+    if overrides:
+        distribution = Overrides(distribution, overrides)
+    return drawn(parts, distribution, density, seed)
+
+
+def drawn(parts: Mapping[str, Part], distribution: Distribution, density: float, seed: int) -> Topology:
+    """A random topology with exactly the distribution's counts, a function of (seed, site name)."""
+    shapes = {name: part.shape for name, part in parts.items()}
+    count = counts(shapes, distribution(shapes, density))
+    index = {
+        name: positions.sample(part.numel, count[name], rng.generator(seed, 0, name)) for name, part in parts.items()
+    }
+    return Topology(index, shapes)
+
+
+def largest(parts: Mapping[str, Part], density: float) -> Topology:
+    """The largest weights of the whole network, exactly round(density * numel) of them.
+
+    Raises:
+        RegrowError: a layer would be left without weights.
+    """
+    flat = [part.of(part.parameter).abs().float().cpu() for part in parts.values()]
+    sizes = [f.numel() for f in flat]
+    mask = torch.zeros(sum(sizes), dtype=torch.bool).index_fill_(
+        0, select(torch.cat(flat), round(density * sum(sizes))), True
+    )
+    kept = torch.split(mask, sizes)
+    for name, piece in zip(parts, kept, strict=True):
+        if not piece.any():
+            raise RegrowError(
+                f"topology='magnitude' at density {density:g} leaves {name!r} without weights; exclude it or use 'erk'"
+            )
+    return Topology.from_masks(
+        {name: piece.view(part.shape) for (name, part), piece in zip(parts.items(), kept, strict=True)}
+    )
+
+
+def warn_if_trained(model: nn.Module, optimizer: Optimizer) -> None:
+    """Warns when a random topology is about to destroy what training has left: statistics or optimizer state."""
+    counted = (b for name, b in model.named_buffers() if name.endswith("num_batches_tracked"))
+    norms = (m for m in model.modules() if isinstance(m, nn.LayerNorm | nn.GroupNorm | nn.modules.batchnorm._NormBase))
+    moved = any(isinstance(m.weight, nn.Parameter) and bool((m.weight != m.weight.flatten()[0]).any()) for m in norms)
+    if moved or any(int(b) > 0 for b in counted) or any(optimizer.state.values()):
+        warnings.warn(
+            "the model looks trained and a random topology will destroy most of its weights; "
+            "topology='magnitude' keeps the largest ones",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _checked(density: float | None) -> float:
+    if density is None:
+        raise RegrowError("sparsify needs density=... (the share of weights kept) or sparsity=... (the share removed)")
+    if not 0.0 < density <= 1.0:
+        raise RegrowError(
+            f"density {density:g} is outside (0, 1]; it is the share of weights kept: .1 is 90 % sparsity"
+        )
+    return density
+
+
+def _given(parts: Mapping[str, Part], topology: Topology, density: float | None) -> Topology:
+    shapes = {name: part.shape for name, part in parts.items()}
+    if topology.shapes != shapes:
+        wrong = sorted(name for name in {*topology, *shapes} if topology.shapes.get(name) != shapes.get(name))
+        raise RegrowError(
+            f"the topology given and the model's sparse sites differ: {', '.join(wrong[:5])}; use include/exclude"
+        )
+    if density is not None and abs(topology.density - density) > 0.5 / topology.numel:
+        raise RegrowError(f"density {density:g} contradicts the topology given ({topology!r}); leave one of them out")
+    return topology

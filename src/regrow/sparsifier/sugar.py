@@ -1,0 +1,90 @@
+"""`sparsify`: the one line a user adds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from regrow.core.errors import RegrowError
+from regrow.core.patterns import UNSTRUCTURED, Pattern
+from regrow.core.schedules import Every
+from regrow.methods import build
+from regrow.methods.base import Method
+from regrow.sparsifier.shell import Sparsifier
+from regrow.sparsifier.start import Start
+
+
+def sparsify(
+    model: nn.Module,
+    optimizer: Optimizer,
+    *,
+    method: str | Method = "rigl",
+    density: float | None = None,
+    sparsity: float | None = None,
+    total_steps: int = 0,
+    topology: Start = "erk",
+    every: int | Every | None = None,
+    overrides: Mapping[str, float] | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    pattern: Pattern = UNSTRUCTURED,
+    seed: int = 0,
+    backend: str = "masked",
+    **hyper: Any,
+) -> Sparsifier:
+    """Make a model sparse, from its next training step on. The training loop stays as it is.
+
+    Args:
+        model: any module; weights of Linear, convolution and attention layers become sparse.
+        optimizer: any element-wise torch optimizer over its parameters.
+        method: a name from `regrow.METHODS`, or a Method.
+        density: share of weights kept, in (0, 1]; or give `sparsity`, the share removed.
+        total_steps: optimizer steps of the whole run: epochs * len(loader).
+        topology: "erk", "er", "uniform", a distribution, "magnitude" (a trained model's largest), a Topology.
+        every: steps between updates (an int keeps the method's window), instead of the method's own.
+        overrides: densities by name pattern, as {"fc.weight": .5}; the other layers pay for them.
+        include, exclude: patterns for the parameters that are sparse.
+        pattern: which supports are legal.
+        seed: all randomness is a function of (seed, step, site name).
+        backend: how the topology is executed.
+        **hyper: hyper-parameters of the method (`regrow show METHODS`), as fraction=.5 or grow="random".
+
+    Returns:
+        The sparsifier: `.topology`, `.exploration_rate`, `.summary()`, `.state_dict()`, `.finalize()`.
+
+    Raises:
+        RegrowError: a setup under which sparse training would fail or silently do nothing.
+    """
+    if density is not None and sparsity is not None:
+        raise RegrowError(f"density={density:g} and sparsity={sparsity:g} say the same thing; give one")
+    if sparsity is not None:
+        if not 0.0 <= sparsity < 1.0:
+            raise RegrowError(f"sparsity {sparsity:g} is outside [0, 1); it is the share of weights removed")
+        density = 1.0 - sparsity
+    chosen = build(method, **hyper) if isinstance(method, str) else replace(method, **hyper)  # type: ignore[type-var]
+    return Sparsifier(
+        _timed(chosen, every),
+        density,
+        total_steps,
+        topology=topology,
+        overrides=overrides,
+        include=include,
+        exclude=exclude,
+        pattern=pattern,
+        seed=seed,
+        backend=backend,
+    ).attach(model, optimizer)
+
+
+def _timed(method: Method, every: int | Every | None) -> Method:
+    if every is None:
+        return method
+    if method.every is None:
+        raise RegrowError(f"every={every}: {type(method).__name__} never updates")
+    timing = replace(method.every, interval=every) if isinstance(every, int) else every
+    timed: Method = replace(method, every=timing)  # type: ignore[type-var]
+    return timed

@@ -1,0 +1,57 @@
+"""How good a model is on the data it is not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, distributed, nn
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from regrow.train.data import Data
+
+LossFn = Callable[[Tensor, Tensor], Tensor]
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, data: Data, split: str, loss: LossFn, fabric: Fabric
+) -> tuple[float | None, float | None]:
+    """Accuracy in [0, 1] and mean loss on `split`, over all ranks; (None, None) if the split is empty.
+
+    Rank 0's buffers (BatchNorm statistics) are the ones evaluated, as they are the ones kept.
+    """
+    _share_buffers(model)
+    was_training = model.training
+    model.eval()
+    sums = torch.zeros(3, dtype=torch.float64)  # right answers, loss, samples
+    for at, (inputs, targets) in enumerate(data.evaluate(split)):
+        if at % fabric.world_size != fabric.global_rank:
+            continue
+        inputs, targets = inputs.to(fabric.device), targets.to(fabric.device)
+        with fabric.autocast():
+            output = model(inputs)
+        output = output.float()
+        right = (output.argmax(-1) == targets).sum().item()
+        sums += torch.tensor([right, loss(output, targets).item() * len(targets), len(targets)], dtype=torch.float64)
+    model.train(was_training)
+    right, total_loss, samples = sum_over_ranks(sums, fabric).tolist()
+    return (right / samples, total_loss / samples) if samples else (None, None)
+
+
+def sum_over_ranks(values: Tensor, fabric: Fabric) -> Tensor:
+    """The sum of a small CPU tensor over the ranks, on the CPU."""
+    if fabric.world_size == 1:
+        return values
+    values = values.to(fabric.device)
+    distributed.all_reduce(values)
+    return values.cpu()
+
+
+def _share_buffers(model: nn.Module) -> None:
+    if distributed.is_available() and distributed.is_initialized():
+        for buffer in model.buffers():
+            distributed.broadcast(buffer, 0)

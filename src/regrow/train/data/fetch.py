@@ -27,13 +27,14 @@ def download(url: str, md5: str, target: Path) -> None:
     Raises:
         RegrowError: the server cannot be reached, the folder cannot be written, or the file is not the published one.
     """
+    from rich.console import Console
     from rich.progress import wrap_file
 
     try:
         with urlopen(url, timeout=30) as response, atomic(target) as part:
             size = int(response.headers.get("Content-Length") or 0)
             digest = hashlib.md5(usedforsecurity=False)
-            with wrap_file(response, total=size, description=target.name) as reader:
+            with wrap_file(response, total=size, description=target.name, console=Console(stderr=True)) as reader:
                 while chunk := reader.read(1 << 20):
                     digest.update(chunk)
                     part.write(chunk)

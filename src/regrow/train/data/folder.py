@@ -91,7 +91,7 @@ def _decode(path: Path, size: int, view: Transform, draw: Tensor) -> Tensor:
 
 
 def random_view(image: Image.Image, size: int, draw: Tensor) -> Image.Image:
-    """A crop of .08 to 1 of the area, aspect 3/4 to 4/3, resized; half flipped (Szegedy et al. 2014, arXiv 1409.4842)."""
+    """A crop of .08 to 1 of the area, aspect 3/4 to 4/3, resized; half flipped (Szegedy et al., arXiv 1409.4842)."""
     width, height = image.size
     *tries, left, top, flip = draw.tolist()
     for area, aspect in zip(tries[::2], tries[1::2], strict=True):

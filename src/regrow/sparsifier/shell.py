@@ -29,6 +29,10 @@ from regrow.methods.base import Method, describe
 from regrow.sparsifier.start import Start, start_topology, warn_if_trained
 from regrow.sparsifier.summary import summarise
 
+_GUARD = 16
+"""Steps between projections. Masked gradients alone keep the zeros; projecting undoes writes from outside (an
+initialisation or a dense state_dict loaded after `sparsify`) without paying for it on every step."""
+
 
 class Sparsifier:
     """A method on an optimizer: masking, drop-and-grow and exploration tracking ride on `optimizer.step()`.
@@ -207,7 +211,8 @@ class Sparsifier:
         if step_was_skipped(optimizer):
             return
         self.step += 1
-        self.backend.project()
+        if self.step % _GUARD == 1:
+            self.backend.project()
         self.backend.settle()
         if self._due(self.step) and not self.method.replaces_step:
             self._update(self.step)

@@ -1,0 +1,42 @@
+# Everything installs through one constraints file. To keep the torch that your own index or environment provides:
+#   make demo CONSTRAINTS=/dev/null              resolve torch freely
+#   make demo VENV=/path/to/your/venv            use an environment that already has torch
+#   make demo PIP_FLAGS='--index-url URL'        take a CPU build from the index you trust
+PYTHON      ?= python3
+VENV        ?= .venv
+CONSTRAINTS ?= constraints.txt
+PIP_FLAGS   ?=
+BIN         := $(VENV)/bin
+
+.PHONY: setup demo test test-all check bench clean
+.DEFAULT_GOAL := demo
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@sh tools/check_machine.sh $(PYTHON) $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_FLAGS) -c $(CONSTRAINTS) -e '.[dev]'
+	@touch $@
+
+demo: setup
+	@$(BIN)/regrow demo
+
+test: setup
+	@$(BIN)/python -m pytest -m 'not full'
+
+test-all: setup
+	@$(BIN)/python -m pytest
+
+check: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -m 'not full'
+
+bench: setup
+	@$(BIN)/python benchmarks/training/masked_step.py
+	@$(BIN)/python benchmarks/kernels/select.py
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache

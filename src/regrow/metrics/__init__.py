@@ -1,0 +1,1 @@
+"""Metrics: what a sparse run explored, and what it cost."""

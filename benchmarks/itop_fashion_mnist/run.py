@@ -46,12 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(_listed(study, done)))
         return 0
     missing = [pair for pair in wanted if pair not in done]
-    print(
-        f"{study.name}: {len(wanted) - len(missing)} of {len(wanted)} runs are done, {len(missing)} to go.", flush=True
-    )
+    print(f"{study.name}: {len(missing)} of {len(wanted)} runs to go.", flush=True)
     failures = 0
     for at, (pair, outcome) in enumerate(_outcomes(options.study, missing, options.workers), 1):
-        failures += isinstance(outcome, Exception)
+        failures += isinstance(outcome, RegrowError)
         print(f"{at}/{len(missing)}  {pair[0]} seed {pair[1]}: {_told(outcome)}", flush=True)
     return min(failures, 1)
 
@@ -97,7 +95,7 @@ def source_now() -> Source:
     return {"commit": git("rev-parse", "HEAD") or None, "dirty": bool(changed)}
 
 
-def _outcomes(home: Path, pairs: list[Pair], workers: int) -> Iterator[tuple[Pair, Result | Exception]]:
+def _outcomes(home: Path, pairs: list[Pair], workers: int) -> Iterator[tuple[Pair, Result | RegrowError]]:
     """Each pair with its result or its error, as they end; a failed run does not stop the others."""
     source = source_now()
     if workers == 1:
@@ -110,10 +108,10 @@ def _outcomes(home: Path, pairs: list[Pair], workers: int) -> Iterator[tuple[Pai
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         under_way = {pool.submit(run_pair, home, *pair, source): pair for pair in pairs}
         for future in as_completed(under_way):
-            error = future.exception()
-            if error and not isinstance(error, RegrowError):
-                raise error
-            yield under_way[future], error or future.result()
+            try:
+                yield under_way[future], future.result()
+            except RegrowError as error:
+                yield under_way[future], error
 
 
 def _seconds(folder: RunFolder) -> float:
@@ -122,8 +120,8 @@ def _seconds(folder: RunFolder) -> float:
     return float(before[-1]["seconds"]) if before else 0.0
 
 
-def _told(outcome: Result | Exception) -> str:
-    if isinstance(outcome, Exception):
+def _told(outcome: Result | RegrowError) -> str:
+    if isinstance(outcome, RegrowError):
         return f"FAILED: {outcome}"
     accuracy, explored, seconds = (outcome[key] for key in ("test_accuracy", "exploration_rate", "core_seconds"))
     return f"test {100 * accuracy:.2f} %, R_s {explored:.3f}, {seconds:.0f} core-seconds"

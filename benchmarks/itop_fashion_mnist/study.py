@@ -54,7 +54,7 @@ class Cells(Spec):
     """Name -> what differs from the base recipe, in the order in which the cells are run."""
 
     primary: dict[str, Changes]
-    secondary: dict[str, Changes] = {}
+    secondary: dict[str, Changes]
 
 
 class Study(Spec):
@@ -62,7 +62,7 @@ class Study(Spec):
 
     name: str
     about: str
-    seeds: Annotated[tuple[int, ...], Strict(False)]
+    seeds: Annotated[tuple[int, ...], Strict(False)] = Field(min_length=2)
     level: float = Field(0.05, gt=0, lt=1)
     rule: str
     base: Changes
@@ -117,8 +117,8 @@ def finished(study: Study, home: Path) -> Results:
         recipe = choose(study.recipes, result["cell"], f"cell in {where}:")
         if result["recipe"] != recipe.hash8:
             raise RegrowError(
-                f"{where}: cell {result['cell']!r} ran as recipe {result['recipe']}, but is {recipe.hash8} in study.yaml. "
-                "Results are kept with the study they belong to: change study.yaml back, or start an empty results.jsonl."
+                f"{where}: cell {result['cell']!r} ran as recipe {result['recipe']}, but is {recipe.hash8} in "
+                "study.yaml. A study does not change under its results: change it back, or start an empty results.jsonl."
             )
         results.setdefault((result["cell"], result["seed"]), result)
     return results

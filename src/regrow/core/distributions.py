@@ -78,7 +78,7 @@ class ER(ERK):
 
 @dataclass(frozen=True)
 class Overrides:
-    """Densities by name pattern (`fnmatch`), paid for by the other layers, which share the rest as `base` says.
+    """Densities by name or pattern (`fnmatch`), paid for by the other layers, which share the rest as `base` says.
 
     Raises:
         RegrowError: a pattern matches no layer, or the named densities alone pass the budget.
@@ -90,7 +90,7 @@ class Overrides:
     def __call__(self, shapes: Shapes, density: float) -> dict[str, float]:
         named: dict[str, float] = {}
         for pattern, value in self.densities.items():
-            hits = [name for name in shapes if fnmatchcase(name, pattern)]
+            hits = [name for name in shapes if name == pattern or fnmatchcase(name, pattern)]
             if not hits:
                 raise RegrowError(f"overrides: {pattern!r} matches no sparse layer{nearest(pattern, shapes)}")
             named.update(dict.fromkeys(hits, value))
@@ -131,6 +131,6 @@ def counts(shapes: Shapes, densities: Mapping[str, float]) -> dict[str, int]:
         if not 0 < count <= prod(shapes[name]):
             raise RegrowError(
                 f"density {densities[name]:.3g} leaves layer {name!r} {shapes[name]} with {count} of its "
-                f"{prod(shapes[name])} weights; raise the density, choose topology='erk', exclude the layer, or name it in overrides"
+                f"{prod(shapes[name])} weights; raise the density, use topology='erk', exclude it or name it in overrides"
             )
     return whole

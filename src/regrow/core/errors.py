@@ -26,5 +26,5 @@ def choose(table: Mapping[str, Entry], name: str, what: str) -> Entry:
         RegrowError: no such name; the message lists the valid ones.
     """
     if name not in table:
-        raise RegrowError(f"unknown {what} {name!r}{nearest(name, table)} Valid: {', '.join(sorted(table))}.")
+        raise RegrowError(f"unknown {what} {name!r}{nearest(name, table) or '.'} Valid: {', '.join(sorted(table))}.")
     return table[name]

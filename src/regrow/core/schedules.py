@@ -93,5 +93,5 @@ class Every:
 
     def updates(self, total: int) -> int:
         """How many updates a run of `total` steps makes."""
-        first = max(1, math.ceil(self.start * total / self.interval))
+        first = max(1, -(-math.ceil(self.start * total) // self.interval))
         return max(0, math.floor(self.end * total) // self.interval - first + 1)

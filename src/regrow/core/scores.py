@@ -38,7 +38,7 @@ def magnitude(site: Site) -> Tensor:
 def signed(site: Site) -> Tensor:
     """Rank of |w| among the weights of its own sign, in (0, 1]: the lowest are the smallest positive and the largest
     negative weights, the same share of each (SET: Mocanu et al. 2018, arXiv:1707.04780, alg. 1)."""
-    score = torch.empty_like(site.weight)
+    score = torch.empty_like(site.weight, dtype=torch.float64)  # half precision cannot count to nnz
     for side in (site.weight >= 0, site.weight < 0):
         at = side.nonzero().squeeze(1)
         order = site.weight[at].abs().argsort(stable=True)

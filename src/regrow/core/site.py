@@ -79,9 +79,15 @@ class Site:
         """
         kept = select(drop_score, self.nnz - drop)
         gone = torch.ones(self.nnz, dtype=torch.bool, device=self.index.device).index_fill_(0, kept, False)
-        left = replace(self, index=self.index[kept], weight=self.weight[kept], candidates=self._rivals(gone))
+        left = self._only(kept, self._rivals(gone))
         grown = grow(left, drop if births is None else births)
         return positions.union(left.index, grown.to(left.index.dtype))
+
+    def _only(self, kept: Tensor, candidates: Candidates | None) -> Site:
+        grad, moment = (None if signal is None else signal[kept] for signal in (self.grad, self.moment))
+        return replace(
+            self, index=self.index[kept], weight=self.weight[kept], grad=grad, moment=moment, candidates=candidates
+        )
 
     def _rivals(self, gone: Tensor) -> Candidates | None:
         """The candidates, once the just-dropped weights have joined them."""

@@ -113,7 +113,7 @@ class Topology(Mapping[str, Tensor]):
 
     @property
     def density(self) -> float:
-        return self.nnz / self.numel
+        return self.nnz / max(self.numel, 1)
 
     def densities(self) -> dict[str, float]:
         return {name: self.nnz_of(name) / self.numel_of(name) for name in self}
@@ -168,14 +168,15 @@ class Topology(Mapping[str, Tensor]):
     def _combine(self, other: Topology, operation: Callable[[Tensor, Tensor], Tensor]) -> Topology:
         if self._shapes != other._shapes:
             raise RegrowError(f"two topologies of different sites cannot be combined: {self!r} and {other!r}")
-        return Topology({name: operation(self._index[name], other._index[name]) for name in self}, self._shapes)
+        index = {name: operation(at, other._index[name].to(at.device)) for name, at in self._index.items()}
+        return Topology(index, self._shapes)
 
 
 def _checked(name: str, at: Tensor, numel: int) -> Tensor:
-    at = at.detach().to(positions.dtype_for(numel))
+    at = at.detach()
     if at.numel() and not (at[0] >= 0 and at[-1] < numel and bool((at[1:] > at[:-1]).all())):
         raise RegrowError(f"site {name!r}: positions must be ascending, distinct and in 0..{numel - 1}")
-    return at
+    return at.to(positions.dtype_for(numel))
 
 
 def _to_bits(at: Tensor, numel: int) -> Tensor:

@@ -9,10 +9,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from regrow.core.errors import RegrowError
 from regrow.core.patterns import Pattern
 from regrow.core.site import Signal, Site
 from regrow.core.topology import Topology
-from regrow.execution.optimizers import decay_of, first_moment, fresh_state, group_of
+from regrow.execution.optimizers import check_moment, decay_of, first_moment, fresh_state, group_of
 from regrow.execution.parts import Part, locate
 
 
@@ -31,13 +32,15 @@ class MaskedBackend:
         self._needs: frozenset[str] = frozenset()
         self._births: Mapping[str, int] = {}
         self._fresh = {} if optimizer is None else {id(w.parameter): self._probe(optimizer, w) for w in self._weights}
-        self.restore(topology, {})
-        self.project()
+        self.commit(topology)
         for weight in self._weights:
             weight.watch()
 
     def expect(self, needs: frozenset[str], births: Mapping[str, int]) -> None:
         self._needs, self._births = needs, births
+        if self._optimizer is not None and "moment" in needs and "dense_moment" not in needs:
+            for fresh in self._fresh.values():
+                check_moment(self._optimizer, fresh)
         for weight in self._weights:
             weight.wanted = bool(needs & {"dense_grad", "dense_moment"})
             weight.forget()
@@ -57,17 +60,17 @@ class MaskedBackend:
     def mask_grads(self) -> None:
         for weight in self._weights:
             if weight.parameter.grad is not None:
-                weight.parameter.grad.mul_(weight.mask)
+                weight.parameter.grad.mul_(weight.current_mask())
 
     @torch.no_grad()
     def commit(self, topology: Topology, reborn: Mapping[str, Tensor] | None = None) -> None:
-        old = {id(w): w.mask.clone() for w in self._weights}
+        old = {id(w): w.current_mask().clone() for w in self._weights}
         self.restore(topology, self.buffers())
         for weight in self._weights:
             lost = (old[id(weight)] * weight.mask) == 0
             for part in weight.parts:
                 if reborn and part.name in reborn:
-                    lost.view(-1)[part.start + reborn[part.name].long()] = True
+                    lost |= part.mask(reborn[part.name])
             parameter = weight.parameter
             parameter.masked_fill_(lost, 0.0)
             if parameter.grad is not None:
@@ -94,7 +97,8 @@ class MaskedBackend:
         self.topology = Topology({n: topology.index(n).to(device[n]) for n in topology}, topology.shapes)
         for weight in self._weights:
             weight.cover(topology)
-            weight.moment = buffers.get(weight.parts[0].name)
+            buffer = buffers.get(weight.parts[0].name)
+            weight.moment = None if buffer is None else buffer.to(weight.parameter)
 
     def detach(self) -> None:
         self.project()
@@ -161,6 +165,7 @@ class MaskedWeight:
     def __init__(self, parts: list[Part]) -> None:
         self.parts = parts
         self.parameter = parts[0].parameter
+        self._refuse_twice()
         self.mask = torch.ones_like(self.parameter, requires_grad=False)
         self.wanted = False
         self.dense: Tensor | None = None
@@ -176,10 +181,14 @@ class MaskedWeight:
         self.mask.copy_(flat.view_as(self.mask))
 
     def current_mask(self) -> Tensor:
-        """The mask on the parameter's device, should the model have moved."""
-        if self.mask.device != self.parameter.device:
-            self.mask = self.mask.to(self.parameter.device)
+        """The mask on the parameter's device and in its type, should the model have moved."""
+        self.mask = self.mask.to(self.parameter)
         return self.mask
+
+    def _refuse_twice(self) -> None:
+        hooks = getattr(self.parameter, "_post_accumulate_grad_hooks", None) or {}
+        if any(isinstance(getattr(hook, "__self__", None), MaskedWeight) for hook in hooks.values()):
+            raise RegrowError(f"{self.parts[0].name!r} is sparse already; finalize() the sparsifier it is under first")
 
     def watch(self) -> None:
         self._handle = self.parameter.register_post_accumulate_grad_hook(self._accumulated)  # type: ignore[no-untyped-call]
@@ -192,7 +201,10 @@ class MaskedWeight:
         self.dense = self._last = None
 
     def remember(self, decay: float, dense: Tensor | None) -> None:
-        """moment <- decay moment + g, with g in the scale the optimizer saw (unscaled, clipped)."""
+        """moment <- decay moment + g, with g in the scale the optimizer saw (unscaled, clipped).
+
+        Out of place: whoever holds a saved state keeps it.
+        """
         grad = self.parameter.grad
         self.forget()
         if dense is None or grad is None:
@@ -200,7 +212,7 @@ class MaskedWeight:
         seen = (grad * self.mask).double().norm()
         raw = (dense * self.mask).double().norm()
         dense = dense * float(seen / raw) if raw > 0 else dense
-        self.moment = dense if self.moment is None else self.moment.mul_(decay).add_(dense)
+        self.moment = dense if self.moment is None else self.moment * decay + dense
 
     def _accumulated(self, parameter: Tensor) -> None:
         grad = parameter.grad

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -48,7 +49,7 @@ def _twin(optimizer: Optimizer, group: dict[str, Any], weight: nn.Parameter) -> 
     settings = {key: value for key, value in group.items() if key in accepted and key not in ("params", "self")}
     settings |= {key: False for key in ("capturable", "differentiable") if key in settings}
     settings |= {key: None for key in ("fused", "foreach") if key in settings}
-    settings |= {"lr": float(settings["lr"])} if "lr" in settings else {}
+    settings |= {"lr": float(settings["lr"]) or 1e-3} if "lr" in settings else {}  # a warm-up starts at 0
     return type(optimizer)([weight], **settings)
 
 
@@ -61,21 +62,17 @@ FIRST_MOMENTS = ("momentum_buffer", "exp_avg")
 
 
 def first_moment(optimizer: Optimizer, parameter: nn.Parameter) -> Tensor | None:
-    """The optimizer's running mean of gradients for this parameter; None before its first step.
-
-    Raises:
-        RegrowError: the optimizer keeps none.
-    """
+    """The optimizer's running mean of gradients for this parameter; None before its first step."""
     state = optimizer.state.get(parameter, {})
-    if not state:
-        return None
-    for key in FIRST_MOMENTS:
-        if isinstance(state.get(key), Tensor):
-            moment: Tensor = state[key]
-            return moment
-    raise RegrowError(
-        f"{type(optimizer).__name__} keeps no momentum, which this method reads; use SGD(momentum=.9) or Adam"
-    )
+    return next((state[key] for key in FIRST_MOMENTS if isinstance(state.get(key), Tensor)), None)
+
+
+def check_moment(optimizer: Optimizer, fresh: Mapping[str, float]) -> None:
+    """Refuses an optimizer that keeps no running mean of gradients, given its `fresh_state`."""
+    if not any(key in fresh for key in FIRST_MOMENTS):
+        raise RegrowError(
+            f"{type(optimizer).__name__} keeps no momentum here, which this method reads; use SGD(momentum=.9) or Adam"
+        )
 
 
 def decay_of(group: dict[str, Any]) -> float:

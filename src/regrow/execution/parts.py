@@ -6,21 +6,23 @@ A site is usually one parameter, under the parameter's name. The fused projectio
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import prod
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from regrow.core.errors import RegrowError, nearest
 from regrow.core.topology import Shape
-from regrow.execution.refuse import refuse_module, refuse_weight
+from regrow.execution.refuse import refuse_lazy, refuse_module, refuse_weight
 
 FUSED = ("q", "k", "v")
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+_PASSED_OVER = ("normalisation", "bias or vector")  # where a pattern means the weights around them
 _SPARSE_BY_DEFAULT = (nn.Linear, _ConvNd, nn.MultiheadAttention)
 
 
@@ -41,6 +43,11 @@ class Part:
         """Its stretch of a tensor shaped like the parameter, flat in logical order (a copy if memory order differs)."""
         return tensor.detach().reshape(-1)[self.start : self.start + self.numel]
 
+    def mask(self, index: Tensor) -> Tensor:
+        """Bool, shaped like the parameter: true at these positions of the part."""
+        flat = torch.zeros(self.parameter.numel(), dtype=torch.bool, device=self.parameter.device)
+        return flat.index_fill_(0, self.start + index.to(flat.device).long(), True).view_as(self.parameter)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -52,6 +59,19 @@ class Verdict:
     parts: tuple[Part, ...] = ()
 
 
+@dataclass(frozen=True)
+class Use:
+    """A place where a parameter is used; tied weights have several."""
+
+    name: str
+    owner_name: str
+    owner: nn.Module
+
+    def matches(self, pattern: str) -> bool:
+        names = (self.name, self.owner_name)
+        return any(fnmatchcase(name, pattern) for name in names) or self.name.startswith(f"{pattern}.")
+
+
 def survey(
     model: nn.Module, include: Sequence[str] = (), exclude: Sequence[str] = (), trained: Iterable[Tensor] | None = None
 ) -> list[Verdict]:
@@ -60,70 +80,95 @@ def survey(
     By default the weights of Linear and convolution layers and attention projections; `include` names others, or fewer.
 
     Args:
-        include, exclude: patterns (`fnmatch`) for parameter, part or module names.
+        include, exclude: patterns (`fnmatch`) for parameter or module names, or the exact name of a part.
         trained: the parameters an optimizer holds; others stay dense.
 
     Raises:
         RegrowError: a pattern matches nothing, names what cannot be sparse, or a layer cannot be masked.
     """
-    known = None if trained is None else {id(p) for p in trained}
+    refuse_lazy(model)
+    known = {id(p) for p in (model.parameters() if trained is None else trained)}
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
-    verdicts: dict[int, Verdict] = {}
-    unmatched = {*include, *exclude}
+    _refuse_modules(model, include, exclude, known)
+    verdicts: list[Verdict] = []
+    why: dict[str, str] = {}  # pattern -> "" if it did something, else why not
+    for parameter, uses in _uses(model):
+        use = next((u for u in uses if isinstance(u.owner, _SPARSE_BY_DEFAULT)), uses[0])
+        wanted = {part: _matching(include, part, uses) for part in _parts(use.name, parameter)}
+        unwanted = {part: _matching(exclude, part, uses) for part in wanted}
+        verdict = _judge(use, wanted, unwanted, _unfit(use, parameter, embeddings, known), bool(include))
+        verdicts.append(verdict)
+        for pattern in {p for patterns in wanted.values() for p in patterns}:
+            why[pattern] = "" if verdict.parts else why.get(pattern, f"{verdict.name!r} stays {verdict.reason}")
+        why |= dict.fromkeys((p for patterns in unwanted.values() for p in patterns), "")
+    names = [verdict.name for verdict in verdicts]
+    for pattern in (*include, *exclude):
+        reason = why.get(pattern, f"it matches no parameter{nearest(pattern, names)}")
+        if reason:
+            raise RegrowError(
+                f"include/exclude: {pattern!r} does nothing: {reason}. "
+                "Patterns match parameter or module names, as in 'layer1.*' or 'fc'."
+            )
+    return verdicts
+
+
+def _uses(model: nn.Module) -> list[tuple[nn.Parameter, list[Use]]]:
+    found: dict[int, tuple[nn.Parameter, list[Use]]] = {}
     for owner_name, owner in model.named_modules():
         for leaf, parameter in owner.named_parameters(recurse=False):
-            name = f"{owner_name}.{leaf}" if owner_name else leaf
-            wanted = [p for p in include if _matches(p, name, owner_name)]
-            unwanted = [p for p in exclude if _matches(p, name, owner_name)]
-            unmatched -= {*wanted, *unwanted}
-            if id(parameter) in verdicts:
-                continue
-            why_not = "excluded by name" if unwanted else _unfit(owner, parameter, embeddings, known)
-            verdicts[id(parameter)] = _judge(name, owner, parameter, why_not, wanted, bool(include))
-    for pattern in sorted(unmatched):
-        raise RegrowError(
-            f"include/exclude: {pattern!r} matches no parameter{nearest(pattern, (v.name for v in verdicts.values()))} "
-            "Patterns match parameter or module names, as in 'layer1.*' or 'fc'."
-        )
-    return list(verdicts.values())
+            use = Use(f"{owner_name}.{leaf}" if owner_name else leaf, owner_name, owner)
+            found.setdefault(id(parameter), (parameter, []))[1].append(use)
+    return list(found.values())
+
+
+def _matching(patterns: Sequence[str], part: Part, uses: Sequence[Use]) -> list[str]:
+    return [p for p in patterns if p == part.name or any(use.matches(p) for use in uses)]
 
 
 def _judge(
-    name: str, owner: nn.Module, parameter: nn.Parameter, why_not: str, wanted: list[str], choosy: bool
+    use: Use, wanted: Mapping[Part, list[str]], unwanted: Mapping[Part, list[str]], unfit: str, choosy: bool
 ) -> Verdict:
-    kind = type(owner).__name__
-    if why_not and wanted and why_not not in ("bias or vector", "excluded by name"):
-        raise RegrowError(f"include: {wanted[0]!r} names {name!r}, which cannot be sparse: {why_not}")
-    if why_not:
-        return Verdict(name, parameter, f"dense: {why_not}")
-    if choosy and not wanted:
-        return Verdict(name, parameter, "dense: not in include")
-    if not wanted and not isinstance(owner, _SPARSE_BY_DEFAULT):
-        return Verdict(name, parameter, f"dense: weight of {kind}, sparse only if include names it")
-    refuse_module(name, owner)
-    refuse_weight(name, parameter)
-    return Verdict(name, parameter, f"sparse: weight of {kind}", _parts(name, parameter))
+    kind, parameter = type(use.owner).__name__, next(iter(wanted)).parameter
+    left = [part for part in wanted if not unwanted[part]]
+    asked = [pattern for part in left for pattern in wanted[part]]
+    if not left:
+        return Verdict(use.name, parameter, "dense: excluded by name")
+    if unfit and asked and unfit not in _PASSED_OVER:
+        raise RegrowError(f"include: {asked[0]!r} names {use.name!r}, which cannot be sparse: {unfit}")
+    if unfit:
+        return Verdict(use.name, parameter, f"dense: {unfit}")
+    if choosy and not asked:
+        return Verdict(use.name, parameter, "dense: not in include")
+    if not asked and not (isinstance(use.owner, _SPARSE_BY_DEFAULT) and use.name.endswith("weight")):
+        return Verdict(use.name, parameter, f"dense: parameter of {kind}, sparse only if include names it")
+    refuse_weight(use.name, parameter)
+    parts = tuple(part for part in left if wanted[part] or not choosy)
+    return Verdict(use.name, parameter, f"sparse: weight of {kind}", parts)
 
 
-def _unfit(owner: nn.Module, parameter: nn.Parameter, embeddings: set[int], known: set[int] | None) -> str:
+def _unfit(use: Use, parameter: nn.Parameter, embeddings: set[int], known: set[int]) -> str:
     """Why this parameter can never be a site, or nothing."""
-    if isinstance(owner, _NORMS):
+    if isinstance(use.owner, _NORMS):
         return "normalisation"
     if id(parameter) in embeddings:
         return "embedding"
-    if nn.parameter.is_lazy(parameter):
-        return ""  # refused by name when its layer is judged
-    if parameter.dim() < 2:
+    if parameter.dim() < 2 or use.name.rpartition(".")[2].startswith("bias"):
         return "bias or vector"
     if not parameter.requires_grad:
         return "frozen (requires_grad is False)"
-    if known is not None and id(parameter) not in known:
+    if id(parameter) not in known:
         return "not in the optimizer"
     return ""
 
 
-def _matches(pattern: str, name: str, owner: str) -> bool:
-    return fnmatchcase(name, pattern) or fnmatchcase(owner, pattern) or name.startswith(f"{pattern}.")
+def _refuse_modules(model: nn.Module, include: Sequence[str], exclude: Sequence[str], known: set[int]) -> None:
+    """Refuses layers whose weights would be sparse, were they not computed from other tensors."""
+    for name, owner in model.named_modules():
+        use = Use(f"{name}.weight", name, owner)
+        by_default = isinstance(owner, _SPARSE_BY_DEFAULT) and not include
+        trained = any(p.requires_grad and id(p) in known for p in owner.parameters())
+        if trained and (by_default or any(map(use.matches, include))) and not any(map(use.matches, exclude)):
+            refuse_module(name, owner)
 
 
 def _parts(name: str, parameter: nn.Parameter) -> tuple[Part, ...]:

@@ -38,19 +38,25 @@ def unwrap_optimizer(optimizer: object) -> Optimizer:
 
 
 def refuse_module(name: str, owner: nn.Module) -> None:
-    """Refuses a layer whose weight is computed from other tensors, or is not there yet."""
-    if parametrize.is_parametrized(owner):
+    """Refuses a layer whose weight is computed from other tensors."""
+    own = {key for key, _ in (*owner.named_parameters(recurse=False), *owner.named_buffers(recurse=False))}
+    if parametrize.is_parametrized(owner) or {"weight_g", "weight_v"} <= own or {"weight_orig", "weight_u"} <= own:
         raise RegrowError(
-            f"{name!r}: its layer is parametrized (weight_norm, ...), so its weight is made anew in each forward "
+            f"{name!r} is parametrized (weight_norm, spectral_norm, ...), so its weight is made anew in each forward "
             "pass; torch.nn.utils.parametrize.remove_parametrizations it first, or exclude it"
         )
-    if any(key.endswith("_mask") for key, _ in owner.named_buffers(recurse=False)):
+    if {"weight_orig", "weight_mask"} <= own:
         raise RegrowError(
-            f"{name!r}: its layer is pruned by torch.nn.utils.prune; call prune.remove and start from its zeros with "
+            f"{name!r} is pruned by torch.nn.utils.prune; call prune.remove and start from its zeros with "
             "topology=regrow.Topology.of(model.state_dict())"
         )
-    if isinstance(owner, nn.modules.lazy.LazyModuleMixin) and owner.has_uninitialized_params():
-        raise RegrowError(f"{name!r} is lazy and has no shape yet; run one forward pass before sparsify")
+
+
+def refuse_lazy(model: nn.Module) -> None:
+    """Refuses a model some of whose parameters have no shape yet."""
+    for name, parameter in model.named_parameters():
+        if nn.parameter.is_lazy(parameter):
+            raise RegrowError(f"{name!r} is lazy and has no shape yet; run one forward pass before sparsify")
 
 
 def refuse_weight(name: str, parameter: nn.Parameter) -> None:
@@ -75,7 +81,7 @@ def refuse_quantised(model: nn.Module) -> None:
 
 def refuse_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Refuses `optimizer.step(closure)`: the backward pass inside it would come after the gradient was due."""
-    if len(args) > 1 or kwargs.get("closure") is not None:
+    if any(given is not None for given in (*args[1:], kwargs.get("closure"))):
         raise RegrowError(
             "optimizer.step(closure) hides the backward pass from the sparsifier; call loss.backward() and then "
             "optimizer.step() without a closure"

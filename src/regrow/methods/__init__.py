@@ -58,13 +58,17 @@ def build(name: str, **hyper: Any) -> Method:
     Raises:
         RegrowError: an unknown method, hyper-parameter or rule.
     """
-    method = choose(METHODS, name, "method")()
+    return tuned(choose(METHODS, name, "method")(), f"method {name!r}", hyper)
+
+
+def tuned(method: Method, called: str, hyper: dict[str, Any]) -> Method:
+    """The method with some of its hyper-parameters changed, as in `build`; errors speak of it as it is `called`."""
     assert is_dataclass(method)
     valid = [field.name for field in fields(method)]
     for key, value in hyper.items():
         if key not in valid:
             raise RegrowError(
-                f"method {name!r} has no hyper-parameter {key!r}{nearest(key, valid)} Valid: {', '.join(valid)}."
+                f"{called} has no hyper-parameter {key!r}{nearest(key, valid) or '.'} Valid: {', '.join(valid)}."
             )
         if key in _TABLES and isinstance(value, str):
             hyper[key] = choose(_TABLES[key], value, f"{key} rule")

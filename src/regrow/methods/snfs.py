@@ -60,7 +60,7 @@ class SNFS(Method):
 
     @property
     def needs(self) -> frozenset[str]:
-        redistribution = frozenset({"moment", "dense_moment"}) if self.redistribute is by_momentum else frozenset()
+        redistribution = frozenset({"moment"}) if self.redistribute is by_momentum else frozenset()
         return needs_of(self.drop) | needs_of(self.grow) | redistribution
 
     def births(self, sites: Mapping[str, Site], clock: Clock, fraction: float | None = None) -> Mapping[str, int]:

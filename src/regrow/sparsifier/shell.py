@@ -81,8 +81,8 @@ class Sparsifier:
         parts = {part.name: part for verdict in self.verdicts for part in verdict.parts}
         if not parts:
             raise RegrowError(
-                f"{type(self.model).__name__} has no sparse site: no trained weight of a Linear, convolution, attention "
-                f"layer is left. Parameters: {', '.join(f'{v.name} ({v.reason})' for v in self.verdicts[:4]) or 'none'}"
+                f"{type(self.model).__name__} has no sparse site: no trained weight of a Linear, convolution or "
+                f"attention layer is left. Parameters: {', '.join(f'{v.name} ({v.reason})' for v in self.verdicts[:4]) or 'none'}"
             )
         first = start_topology(parts, self._start, self._density, self._overrides, self.seed)
         if not isinstance(self._start, Topology) and self._start != "magnitude":
@@ -90,6 +90,7 @@ class Sparsifier:
         self.backend.attach(self.model, first, self.optimizer)
         self.explored = self.topology
         self._agree()
+        self.backend.expect(self.method.needs, {})  # refused now, if it cannot be supplied
         self._expect()
         self._hooks = [
             self.optimizer.register_step_pre_hook(self._before_step),
@@ -120,7 +121,7 @@ class Sparsifier:
         self._expect()
 
     def mask_grads(self) -> None:
-        """Clear gradients outside the topology, where hooks do not see them: `autograd.grad`, gradients assigned by hand."""
+        """Clear gradients outside the topology that hooks did not see: `autograd.grad`, gradients assigned by hand."""
         self.backend.mask_grads()
 
     def summary(self) -> str:
@@ -161,7 +162,7 @@ class Sparsifier:
         try:
             topology, explored = Topology.unpack(state["topology"]), Topology.unpack(state["explored"])
             setup, step, buffers, exploration = (state[k] for k in ("setup", "step", "buffers", "exploration"))
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise RegrowError(
                 f"this is not the state of a sparsifier: {error!r}; pass what state_dict() gave"
             ) from error
@@ -175,7 +176,7 @@ class Sparsifier:
             )
         self.step, self._exploration = step, exploration
         self.backend.restore(topology, buffers)
-        self.explored = _placed(explored, self.topology)
+        self.explored = explored
         self._expect()
 
     def _setup(self) -> dict[str, str | int]:
@@ -201,8 +202,9 @@ class Sparsifier:
 
     def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         refuse_closure(args, kwargs)
-        if self.method.replaces_step and self._due(self.step + 1) and not step_was_skipped(optimizer):
-            self._update(self.step + 1)
+        if not self.method.replaces_step or not self._due(self.step + 1) or step_was_skipped(optimizer):
+            return
+        if self._update(self.step + 1):
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
                     parameter.grad = None
@@ -218,22 +220,23 @@ class Sparsifier:
             self._update(self.step)
         self._expect()
 
-    def _update(self, step: int) -> None:
+    def _update(self, step: int) -> bool:
         """One topology update, if the backward pass has left what it needs; else an exploration waits for the next."""
         if not self.backend.ready:
-            return
+            return False
         old = self.topology
         sites = {name: self._equipped(site, step) for name, site in self.backend.sites(self.pattern).items()}
         new = self.method.update(sites, self._clock(step), self._exploration)
         self.backend.commit(new)
-        self.explored |= self.topology
+        self.explored = self.topology | self.explored
         self._exploration = None
         self.last_update = {"step": step, "grown": (new - old).nnz, "nnz": new.nnz}
         self._agree()
+        return True
 
     def _equipped(self, site: Site, step: int) -> Site:
         """The backend's site, with what only the shell knows."""
-        explored = self.explored.index(site.name) if "explored" in self.method.needs else None
+        explored = self.explored.index(site.name).to(site.index.device) if "explored" in self.method.needs else None
         return dataclasses.replace(site, generator=rng.generator(self.seed, step, site.name), explored=explored)
 
     def _agree(self) -> None:
@@ -248,8 +251,8 @@ class Sparsifier:
         dist.all_gather_object(digests, self.topology.digest())
         if len({*digests}) > 1:
             raise RegrowError(
-                f"step {self.step}: the ranks' topologies differ ({digests}); give all the same seed, start and method, "
-                "and wrap the model in DistributedDataParallel so that weights agree"
+                f"step {self.step}: the ranks' topologies differ ({digests}); give all the same seed, start and "
+                "method, and wrap the model in DistributedDataParallel so that weights agree"
             )
 
     def _check_horizon(self) -> None:
@@ -262,10 +265,6 @@ class Sparsifier:
             )
         if every.updates(self.total_steps) == 0:
             raise RegrowError(
-                f"{describe(self.method)} updates every {every.interval} steps, the run has {self.total_steps}: no update "
-                f"would ever happen; pass every={max(1, self.total_steps // 20)}, or method='static'"
+                f"{describe(self.method)} updates every {every.interval} steps, the run has {self.total_steps}: no "
+                f"update would ever happen; pass every={max(1, self.total_steps // 20)}, or method='static'"
             )
-
-
-def _placed(topology: Topology, like: Topology) -> Topology:
-    return Topology({n: topology.index(n).to(like.index(n).device) for n in topology}, topology.shapes)

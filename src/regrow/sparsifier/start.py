@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,6 +28,8 @@ def start_topology(
     Raises:
         RegrowError: an unknown start, a density that cannot be, or sites that differ from the model's.
     """
+    if overrides and (isinstance(start, Topology) or start == "magnitude"):
+        raise RegrowError("overrides shape a random start; with topology='magnitude' or a Topology leave them out")
     if isinstance(start, Topology):
         return _given(parts, start, density)
     density = _checked(density)
@@ -75,13 +78,17 @@ def warn_if_trained(model: nn.Module, optimizer: Optimizer) -> None:
     counted = (b for name, b in model.named_buffers() if name.endswith("num_batches_tracked"))
     norms = (m for m in model.modules() if isinstance(m, nn.LayerNorm | nn.GroupNorm | nn.modules.batchnorm._NormBase))
     moved = any(isinstance(m.weight, nn.Parameter) and bool((m.weight != m.weight.flatten()[0]).any()) for m in norms)
-    if moved or any(int(b) > 0 for b in counted) or any(optimizer.state.values()):
+    if moved or any(int(b) > 0 for b in counted) or any(map(_stepped, optimizer.state.values())):
         warnings.warn(
             "the model looks trained and a random topology will destroy most of its weights; "
             "topology='magnitude' keeps the largest ones",
             UserWarning,
             stacklevel=4,
         )
+
+
+def _stepped(state: dict[str, Any]) -> bool:
+    return bool(state) and float(state.get("step", 1)) > 0  # Adagrad has a state before its first step
 
 
 def _checked(density: float | None) -> float:

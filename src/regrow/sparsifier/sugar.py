@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
@@ -12,7 +14,7 @@ from torch.optim import Optimizer
 from regrow.core.errors import RegrowError
 from regrow.core.patterns import UNSTRUCTURED, Pattern
 from regrow.core.schedules import Every
-from regrow.methods import build
+from regrow.methods import build, tuned
 from regrow.methods.base import Method
 from regrow.sparsifier.shell import Sparsifier
 from regrow.sparsifier.start import Start
@@ -65,7 +67,10 @@ def sparsify(
         if not 0.0 <= sparsity < 1.0:
             raise RegrowError(f"sparsity {sparsity:g} is outside [0, 1); it is the share of weights removed")
         density = 1.0 - sparsity
-    chosen = build(method, **hyper) if isinstance(method, str) else replace(method, **hyper)  # type: ignore[type-var]
+    _refuse_misspelt(hyper)
+    if not isinstance(method, str | Method):
+        raise RegrowError(f"method={method!r} is neither a name from regrow.METHODS nor a Method")
+    chosen = build(method, **hyper) if isinstance(method, str) else tuned(method, type(method).__name__, hyper)
     return Sparsifier(
         _timed(chosen, every),
         density,
@@ -78,6 +83,14 @@ def sparsify(
         seed=seed,
         backend=backend,
     ).attach(model, optimizer)
+
+
+def _refuse_misspelt(hyper: Mapping[str, Any]) -> None:
+    """A slip in one of sparsify's own words is not a hyper-parameter of the method."""
+    for key in hyper:
+        close = get_close_matches(key, inspect.signature(sparsify).parameters, n=1, cutoff=0.8)
+        if close:
+            raise RegrowError(f"sparsify has no parameter {key!r}; did you mean {close[0]!r}?")
 
 
 def _timed(method: Method, every: int | Every | None) -> Method:

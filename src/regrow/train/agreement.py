@@ -24,9 +24,9 @@ def check_agreement(job: Job, fabric: Fabric) -> None:
     if fabric.world_size == 1:
         return
     mine = {
-        "plan": str(job.plan),
-        "weights": checkpoint.digest(dict(job.model.state_dict())),
-        "topology": job.sparsifier.topology.digest() if job.sparsifier else "dense",
+        "plans": str(job.plan),
+        "initial weights": checkpoint.digest(dict(job.model.state_dict())),
+        "topologies": job.sparsifier.topology.digest() if job.sparsifier else "dense",
     }
     ranks: list[dict[str, str]] = [{}] * fabric.world_size
     distributed.all_gather_object(ranks, mine)
@@ -34,6 +34,6 @@ def check_agreement(job: Job, fabric: Fabric) -> None:
         if len({rank[name] for rank in ranks}) > 1:
             told = "; ".join(f"rank {at}: {rank[name]}" for at, rank in enumerate(ranks))
             raise RegrowError(
-                f"the {name} differs between ranks ({told}). Every process must build the same job: the same recipe "
+                f"the {name} differ between ranks ({told}). Every process must build the same job: the same recipe "
                 "and seed, and torch.manual_seed before the model is made."
             )

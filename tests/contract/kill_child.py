@@ -1,0 +1,76 @@
+"""What runs in the killed processes, and the server that forks them: torch is imported once, not two hundred times."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+FILE_CALLS = ("write", "fsync", "replace")
+UPDATE_CALLS = ("commit", "restore")  # of the backend: `commit` calls `restore` half-way
+
+
+@dataclass(frozen=True)
+class Kill:
+    """SIGKILL `before`, in the `middle` (of a write) or `after` the n-th of these calls."""
+
+    calls: tuple[str, ...]
+    at: int
+    moment: str
+
+
+def spawn(folder: Path, kill: Kill | None = None, **changes: Any) -> ForkServerProcess:
+    """A process that trains the small run in `folder`, to the end or to its kill."""
+    os.environ["OMP_WAIT_POLICY"] = "passive"  # two spinning threads on a busy machine take a hundred times longer
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["torch", "lightning_fabric", "regrow.train.loop", "regrow.sparsifier", "pytest"])
+    process = server.Process(target=train, args=(folder, kill, changes))
+    process.start()
+    return process
+
+
+def train(folder: Path, kill: Kill | None, changes: dict[str, Any]) -> None:
+    """Runs in the child."""
+    import torch
+    from small_run import small_job
+
+    from regrow.train.loop import fit
+    from regrow.train.paths import RunFolder
+
+    os.chdir(folder.parent)  # outside any repository: no commit to change while the test runs
+    torch.set_num_threads(2)
+    job = small_job(threads=2, **changes)
+    log: list[str] = []
+    if kill is None or kill.calls == FILE_CALLS:
+        for name in FILE_CALLS:
+            setattr(os, name, counted(name, getattr(os, name), log, kill))
+    else:
+        assert job.sparsifier is not None
+        for name in UPDATE_CALLS:
+            setattr(job.sparsifier.backend, name, counted(name, getattr(job.sparsifier.backend, name), log, kill))
+    fit(job, RunFolder(folder))
+    folder.with_suffix(".calls").write_text("\n".join(log))
+
+
+def counted(name: str, call: Callable[..., Any], log: list[str], kill: Kill | None) -> Callable[..., Any]:
+    """`call`, noted in `log` as it begins; the process dies at the moment that `kill` names."""
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        here = kill is not None and len(log) == kill.at
+        log.append(name)
+        if here and kill.moment == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if here and kill.moment == "middle":
+            call(args[0], args[1][: len(args[1]) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = call(*args, **kwargs)
+        if here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    return wrapped

@@ -21,7 +21,7 @@ import study as studies
 from study import Result, Study
 
 from regrow.core.errors import RegrowError, choose
-from regrow.recipe.build import folder_of, job_of
+from regrow.recipe.build import job_of
 from regrow.train.devices import launched
 from regrow.train.loop import fit
 from regrow.train.paths import RunFolder
@@ -58,7 +58,7 @@ def run_pair(home: Path, cell: str, seed: int, source: Source) -> Result:
     """Train one run, or what is left of it, and add its line; then its folder goes."""
     study = studies.load(home)
     recipe = study.recipes[cell]
-    folder = folder_of(recipe, seed, home / "runs")
+    folder = RunFolder.of(recipe.folder, seed, home / "runs")
     before, began = _seconds(folder), process_time()
     with launched("cpu") as fabric:
         outcome = fit(job_of(recipe, seed), folder, fabric)

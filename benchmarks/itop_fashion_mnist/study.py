@@ -118,7 +118,7 @@ def finished(study: Study, home: Path) -> Results:
         if result["recipe"] != recipe.hash8:
             raise RegrowError(
                 f"{where}: cell {result['cell']!r} ran as recipe {result['recipe']}, but is {recipe.hash8} in "
-                "study.yaml. A study does not change under its results: change it back, or start an empty results.jsonl."
+                "study.yaml. Results belong to the study they were made for: change it back, or empty results.jsonl."
             )
         results.setdefault((result["cell"], result["seed"]), result)
     return results

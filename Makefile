@@ -35,8 +35,8 @@ check: setup
 	@$(BIN)/python -m pytest -m 'not full'
 
 bench: setup
-	@$(BIN)/python benchmarks/training/masked_step.py
-	@$(BIN)/python benchmarks/kernels/select.py
+	@$(BIN)/python -m benchmarks.training.masked_step
+	@$(BIN)/python -m benchmarks.kernels.selection
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache

@@ -1,0 +1,88 @@
+"""regrow show: a run, the methods, or a recipe as it resolves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from regrow.cli.tables import print_table
+from regrow.core.errors import RegrowError
+
+if TYPE_CHECKING:
+    from regrow.train.paths import RunFolder
+
+
+def show(
+    what: Annotated[str, typer.Argument(metavar="RUN|METHODS|RECIPE", help="A run's folder, `methods`, or a recipe.")],
+) -> None:
+    """How a run stands, what methods there are, or a recipe with every default filled in."""
+    if what.lower() == "methods":
+        from regrow.recipe.catalogue import methods_table
+
+        print_table(methods_table(), left=["method", "does", "defaults"])
+    elif Path(what).is_dir():
+        from regrow.recipe.folders import runs_in
+
+        for folder in runs_in(Path(what)):
+            _show_run(folder)
+    else:
+        _show_recipe(what)
+
+
+def _show_recipe(source: str) -> None:
+    from regrow.recipe.build import method_of
+    from regrow.recipe.load import dump, load
+
+    recipe = load(source)
+    if recipe.method:
+        method_of(recipe.method)
+    typer.echo(f"# runs/{recipe.folder}/seed_<k>\n{dump(recipe)}", nl=False)
+
+
+def _show_run(folder: RunFolder) -> None:
+    from regrow.recipe.load import load
+    from regrow.train.record import read_json, rows
+
+    recipe = load(folder.recipe)
+    metrics = rows(folder)
+    typer.echo(f"{folder.path}: {recipe.about or recipe.name}")
+    if folder.finished:
+        result = read_json(folder.result)
+        typer.echo(f"finished after {result['steps']} steps, test accuracy {100 * result['test_accuracy']:.2f} %")
+    elif metrics:
+        done = metrics[-1]
+        typer.echo(f"epoch {done['epoch']} of {recipe.total_epochs}; go on with: regrow resume {folder.path}")
+    else:
+        typer.echo(f"no epoch is finished; go on with: regrow resume {folder.path}")
+    if metrics:
+        typer.echo(", ".join(f"{key} {_short(value)}" for key, value in metrics[-1].items() if value is not None))
+    if recipe.method and folder.checkpoint.exists():
+        print_table(_layers(folder), left=["layer"])
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _layers(folder: RunFolder) -> list[dict[str, str]]:
+    """Per sparse layer of the checkpoint: what exists, and what ever did."""
+    from regrow.core.topology import Topology
+    from regrow.train import checkpoint
+
+    state = checkpoint.load(folder.checkpoint)["sparsifier"]
+    if state is None:
+        raise RegrowError(f"{folder.checkpoint} holds no sparsifier, but {folder.recipe} names a method.")
+    topology, explored = Topology.unpack(state["topology"]), Topology.unpack(state["explored"])
+    density, rate = topology.densities(), explored.densities()
+    return [
+        {
+            "layer": name,
+            "shape": "x".join(map(str, topology.shape(name))),
+            "weights": f"{topology.nnz_of(name):,}",
+            "sparsity %": f"{100 * (1 - density[name]):.2f}",
+            "R_s": f"{rate[name]:.3f}",
+        }
+        for name in topology
+    ]

@@ -1,0 +1,63 @@
+"""What run, resume and demo share: one run after another, watched, each from where it stands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from regrow.cli.progress import watched
+from regrow.cli.verb import INTERRUPTED, say
+
+if TYPE_CHECKING:
+    from regrow.recipe.schema import Recipe
+    from regrow.train.paths import RunFolder
+
+Wanted = tuple["Recipe", "RunFolder"]  # the recipe's first seed is the run's
+
+
+def leading() -> bool:
+    """Whether this is the one process, of those torchrun started, that speaks."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+def train(wanted: Sequence[Wanted], data_root: Path | None) -> None:
+    """Bring every run to its end; a finished one costs nothing. Ctrl-C says how to go on."""
+    for _, folder in wanted:
+        if folder.finished and leading():
+            say(f"{folder.path}: finished{_other_commit(folder)}")
+    pending = [(recipe, folder) for recipe, folder in wanted if not folder.finished]
+    if not pending:
+        return
+    from regrow.train.devices import launched
+
+    with launched(precision=pending[0][0].precision) as fabric:
+        for recipe, folder in pending:
+            try:
+                _train(recipe, folder, data_root, fabric)
+            except KeyboardInterrupt:
+                say(f"\nstopped; what was done is kept. Go on with: regrow resume {folder.path}")
+                raise typer.Exit(INTERRUPTED) from None
+
+
+def _train(recipe: Recipe, folder: RunFolder, data_root: Path | None, fabric: object) -> None:
+    from regrow.recipe.build import job_of
+    from regrow.train.loop import fit
+
+    job = job_of(recipe, recipe.seeds[0], data_root)
+    title = f"{recipe.name}{'' if recipe.density is None else f' {recipe.density:g}'} seed {recipe.seeds[0]}"
+    with watched(title, Console(stderr=True)) as tell:
+        fit(job, folder, fabric, tell, on_difference=lambda words: say(words, style="yellow"))
+
+
+def _other_commit(folder: RunFolder) -> str:
+    """In words, if the run was made by another commit than this one."""
+    from regrow.train.record import read_json
+    from regrow.train.surroundings import commit
+
+    then, now = read_json(folder.environment)["commit"] if folder.environment.exists() else None, commit()
+    return f", by another commit ({then}, now {now})" if then and now and then != now else ""

@@ -1,0 +1,126 @@
+"""The composition root: recipe and seed -> Job, the objects that the trainer takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from regrow import methods
+from regrow.core.errors import RegrowError, choose
+from regrow.core.rng import seed_of
+from regrow.methods.base import Method
+from regrow.metrics.flops import Ledger, dense_flops, run_flops
+from regrow.recipe import schema
+from regrow.recipe.optim import optimizer_of, scheduler_of
+from regrow.recipe.schema import Recipe
+from regrow.sparsifier import Sparsifier, sparsify
+from regrow.train import data, models
+from regrow.train.job import Job
+
+
+def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
+    """The run of one seed, ready for `fit`. What can be refused without reading data is refused first.
+
+    Raises:
+        RegrowError: an unknown name or option, missing data, a density or a model that cannot be.
+    """
+    method = method_of(recipe.method) if recipe.method else None
+    if not recipe.model.name.startswith("timm:"):
+        choose(models.MODELS, recipe.model.name, "model")
+    source = data.load(recipe.data.name, validation=recipe.data.validation, augment=recipe.data.augment, root=data_root)
+    steps = source.steps(recipe.batch_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of("model", seed))
+        model = models.build(recipe.model.name, source.shape, source.classes, **recipe.model.options)
+    optimizer = optimizer_of(recipe.optimizer, model)
+    scheduler = scheduler_of(recipe, optimizer, steps)
+    total = recipe.total_epochs * steps
+    sparsifier = sparsifier_of(recipe, method, model, optimizer, total, seed) if method else None
+    return Job(
+        model=model,
+        optimizer=optimizer,
+        data=source,
+        loss=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
+        epochs=recipe.total_epochs,
+        batch_size=recipe.batch_size,
+        seed=seed,
+        sparsifier=sparsifier,
+        scheduler=scheduler,
+        scheduler_every="step",
+        threads=recipe.threads,
+        flops=flops_of(recipe, model, source.shape, steps, sparsifier),
+    )
+
+
+def sparsifier_of(
+    recipe: Recipe, method: Method, model: nn.Module, optimizer: Optimizer, total_steps: int, seed: int
+) -> Sparsifier:
+    """The recipe's method on the optimizer."""
+    return sparsify(
+        model,
+        optimizer,
+        method=method,
+        density=recipe.density,
+        total_steps=total_steps,
+        topology=recipe.topology,
+        overrides=recipe.overrides or None,
+        include=recipe.include,
+        exclude=recipe.exclude,
+        seed=seed,
+    )
+
+
+def flops_of(
+    recipe: Recipe, model: nn.Module, shape: tuple[int, ...], steps_per_epoch: int, sparsifier: Sparsifier | None
+) -> dict[str, float]:
+    """Of one inference and of the whole run, at the first topology's densities, beside the dense run without multiplier."""
+    dense = dense_flops(model, torch.zeros(1, *shape, device="meta"), sites=sparsifier.topology if sparsifier else ())
+    method = sparsifier.method if sparsifier else None
+    ledger = Ledger(
+        steps=recipe.total_epochs * steps_per_epoch,
+        batch_size=recipe.batch_size,
+        every=method.every if method else None,
+        needs=method.needs if method else frozenset(),
+    )
+    densities = sparsifier.topology.densities() if sparsifier else {}
+    return run_flops(dense, densities, ledger, reference_steps=recipe.epochs * steps_per_epoch)
+
+
+def method_of(spec: schema.MethodSpec) -> Method:
+    """The method of `spec`, with its hyper-parameters and its `every`.
+
+    Raises:
+        RegrowError: an unknown method or hyper-parameter, a value of another kind than the method's own.
+    """
+    own = methods.build(spec.name)
+    for key, value in spec.options.items():
+        if hasattr(own, key) and not _same_kind(value, getattr(own, key)):
+            raise RegrowError(
+                f"method.{key} is {value!r}, but should be like the method's own, {_plain(getattr(own, key))}."
+            )
+    method = methods.build(spec.name, **spec.options)
+    if spec.every is None:
+        return method
+    given = spec.every.model_dump(exclude_none=True)
+    if method.every is None:
+        raise RegrowError(f"method.every is {given}, but {spec.name!r} never updates: drop `every`.")
+    timed: Method = replace(method, every=replace(method.every, **given))  # type: ignore[type-var]
+    return timed
+
+
+def _same_kind(value: Any, own: Any) -> bool:
+    """Whether a recipe may put `value` where the method has `own`: rules by name, schedules by their first value."""
+    if isinstance(own, bool) or isinstance(value, bool):
+        return isinstance(own, bool) and isinstance(value, bool)
+    if isinstance(own, int | float):
+        return isinstance(value, int | float)
+    return own is None or (isinstance(value, str | int | float) and callable(own))
+
+
+def _plain(value: Any) -> str:
+    return getattr(value, "__name__", None) or repr(value)

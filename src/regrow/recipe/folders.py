@@ -1,0 +1,45 @@
+"""Which folder a run has, and which runs a folder holds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from regrow.core.errors import RegrowError
+from regrow.recipe.load import dump, load
+from regrow.recipe.schema import LABELS, Recipe
+from regrow.train import atomic
+from regrow.train.paths import RunFolder
+
+
+def wanted(recipe: Recipe, seed: int, runs: Path) -> tuple[Recipe, RunFolder]:
+    """The recipe of one seed and its folder, with that recipe inside; made if it is new.
+
+    Raises:
+        RegrowError: the folder holds a run of another recipe (changed by hand, or a clash of hashes).
+    """
+    recipe = recipe.model_copy(update={"seeds": (seed,)})
+    folder = RunFolder.of(recipe.folder, seed, runs)
+    if not folder.recipe.exists():
+        if int(os.environ.get("RANK", 0)) == 0:  # of torchrun's processes, one writes
+            atomic.write(folder.recipe, dump(recipe).encode())
+        return recipe, folder
+    stored = load(folder.recipe)
+    if stored.model_dump(exclude=set(LABELS)) != recipe.model_dump(exclude=set(LABELS)):
+        raise RegrowError(
+            f"{folder.recipe} is not the recipe that its folder is named after: it was changed. Delete the folder, or "
+            "give another --runs."
+        )
+    return recipe, folder
+
+
+def runs_in(path: Path) -> list[RunFolder]:
+    """The runs at or below `path`: one seed, all seeds of a recipe, or everything in `runs`.
+
+    Raises:
+        RegrowError: there is none.
+    """
+    found = sorted(path.rglob("recipe.yaml"), key=lambda file: (file.parent.parent, len(file.parent.name), file))
+    if not found:
+        raise RegrowError(f"{path} holds no run. A run is a folder such as runs/<recipe>-<hash8>/seed_0.")
+    return [RunFolder(file.parent) for file in found]

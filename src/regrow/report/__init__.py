@@ -1,0 +1,1 @@
+"""Reads run folders: rows and tables, with nothing of the training stack."""

@@ -37,9 +37,7 @@ class Weights(nn.Module):
         super().__init__()
         for name, weight in weights.items():
             outputs, inputs, *kernel = weight.shape
-            layer = (
-                nn.Conv2d(inputs, outputs, tuple(kernel), bias=False) if kernel else nn.Linear(inputs, outputs, False)
-            )
+            layer = nn.Conv2d(inputs, outputs, kernel[0], bias=False) if kernel else nn.Linear(inputs, outputs, False)
             layer.weight.data = weight.clone()
             self.add_module(name, layer)
 
@@ -49,7 +47,8 @@ class Weights(nn.Module):
 
     def backward(self, grads: Mapping[str, Tensor]) -> None:
         """Leaves exactly these gradients: d(sum w g)/dw = g."""
-        torch.stack([(self.get_parameter(f"{n}.weight") * g).sum() for n, g in grads.items()]).sum().backward()
+        loss = torch.stack([(self.get_parameter(f"{name}.weight") * grad).sum() for name, grad in grads.items()]).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
 
 
 def topology_of(masks: Mapping[str, Tensor]) -> Topology:

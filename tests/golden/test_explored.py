@@ -6,6 +6,7 @@ import pytest
 from replay import Golden, Weights, still_sgd, topology_of
 
 import regrow
+from regrow.methods.drop_grow import DropGrow
 from regrow.metrics.exploration import explored_rates
 
 GOLDEN = Golden("explored")
@@ -35,8 +36,10 @@ def test_ten_updates() -> None:
 def check(sparsifier: regrow.Sparsifier, update: int) -> None:
     assert sparsifier.topology == topology_of(GOLDEN.layers(f"u{update}/mask/{{}}"))
     assert [sparsifier.topology.nnz_of(name) for name in sparsifier.topology] == GOLDEN["nnz"][update].tolist()
-    progress = sparsifier.method.every.progress(sparsifier.step, TOTAL)
-    assert sparsifier.method.fraction(progress) == pytest.approx(float(GOLDEN["death_rate"][update]), abs=1e-12)
+    assert isinstance(sparsifier.method, DropGrow)
+    assert sparsifier.method.fraction(sparsifier.step / TOTAL) == pytest.approx(
+        float(GOLDEN["death_rate"][update]), abs=1e-12
+    )
     rates = explored_rates(sparsifier.explored, sparsifier.step)
     assert list(rates.layers.values()) == pytest.approx(GOLDEN["fired_fraction_layer"][update].tolist(), abs=1e-12)
     assert rates.overall == pytest.approx(float(GOLDEN["fired_fraction_total"][update]), abs=1e-12)

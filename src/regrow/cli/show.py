@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def show(
-    what: Annotated[str, typer.Argument(metavar="RUN|METHODS|RECIPE", help="A run's folder, `methods`, or a recipe.")],
+    what: Annotated[
+        str, typer.Argument(metavar="RUN|METHODS|RECIPE", help="A folder of runs, `methods`, or a recipe.")
+    ],
 ) -> None:
     """How a run stands, what methods there are, or a recipe with every default filled in."""
     if what.lower() == "methods":

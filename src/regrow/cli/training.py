@@ -14,6 +14,8 @@ from regrow.cli.progress import watched
 from regrow.cli.verb import INTERRUPTED, say
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
     from regrow.recipe.schema import Recipe
     from regrow.train.paths import RunFolder
 
@@ -44,7 +46,7 @@ def train(wanted: Sequence[Wanted], data_root: Path | None) -> None:
                 raise typer.Exit(INTERRUPTED) from None
 
 
-def _train(recipe: Recipe, folder: RunFolder, data_root: Path | None, fabric: object) -> None:
+def _train(recipe: Recipe, folder: RunFolder, data_root: Path | None, fabric: Fabric) -> None:
     from regrow.recipe.build import job_of
     from regrow.train.loop import fit
 

@@ -78,7 +78,7 @@ def sparsifier_of(
 def flops_of(
     recipe: Recipe, model: nn.Module, shape: tuple[int, ...], steps_per_epoch: int, sparsifier: Sparsifier | None
 ) -> dict[str, float]:
-    """Of one inference and of the whole run, at the first topology's densities, beside the dense run without multiplier."""
+    """Of one inference and the whole run, at the first topology's densities, beside the dense run without multiplier."""
     dense = dense_flops(model, torch.zeros(1, *shape, device="meta"), sites=sparsifier.topology if sparsifier else ())
     method = sparsifier.method if sparsifier else None
     ledger = Ledger(

@@ -6,15 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from statistics import fmean, stdev
-from typing import Any
 
 from regrow.train.paths import RunFolder
-from regrow.train.record import Record, read_json, rows
+from regrow.train.record import Record, read_json
 
 
 @dataclass(frozen=True)
 class Row:
-    """The finished runs of one recipe. Means over seeds; FLOPs as shares of the dense run's; sizes in weights, bytes."""
+    """The finished runs of one recipe, means over seeds. Ratios are to the dense run; nnz and numel count weights."""
 
     runs: str
     seeds: int
@@ -23,8 +22,8 @@ class Row:
     accuracy_std: float | None = None
     density: float | None = None
     exploration_rate: float | None = None
-    training_flops: float | None = None
-    inference_flops: float | None = None
+    training_flops_ratio: float | None = None
+    inference_flops_ratio: float | None = None
     seconds_per_step: float | None = None
     seconds_per_epoch: float | None = None
     nnz: int | None = None
@@ -34,8 +33,8 @@ class Row:
 
 def compare(folders: Iterable[RunFolder]) -> list[Row]:
     """A row per recipe, in the order given."""
-    grouped = groupby(folders, key=lambda folder: folder.path.resolve().parent.name)
-    return [_row(name, list(seeds)) for name, seeds in grouped]
+    grouped = groupby(folders, key=lambda folder: folder.path.resolve().parent)
+    return [_row(parent.name, list(seeds)) for parent, seeds in grouped]
 
 
 def _row(name: str, folders: list[RunFolder]) -> Row:
@@ -44,17 +43,22 @@ def _row(name: str, folders: list[RunFolder]) -> Row:
     if not results:
         return Row(name, 0, unfinished)
     accuracy = [result["test_accuracy"] for result in results]
+    flops = results[0]["flops"] or {}
     return Row(
         runs=name,
         seeds=len(results),
         unfinished=unfinished,
         accuracy=fmean(accuracy),
         accuracy_std=stdev(accuracy) if len(accuracy) > 1 else None,
-        **{
-            key: _mean(results, key) for key in ("density", "exploration_rate", "seconds_per_step", "seconds_per_epoch")
-        },
-        **{f"{part}_flops": _flops(results[0], part) for part in ("training", "inference")},
-        **{key: results[0][key] for key in ("nnz", "numel", "bytes")},
+        density=_mean(results, "density"),
+        exploration_rate=_mean(results, "exploration_rate"),
+        training_flops_ratio=flops.get("training_ratio"),
+        inference_flops_ratio=flops.get("inference_ratio"),
+        seconds_per_step=_mean(results, "seconds_per_step"),
+        seconds_per_epoch=_mean(results, "seconds_per_epoch"),
+        nnz=results[0]["nnz"],
+        numel=results[0]["numel"],
+        bytes=results[0]["bytes"],
     )
 
 
@@ -63,34 +67,23 @@ def _mean(results: list[Record], key: str) -> float | None:
     return fmean(values) if values else None
 
 
-def _flops(result: Record, part: str) -> float | None:
-    flops = result["flops"]
-    return flops[part] / flops[f"dense_{part}"] if flops else None
-
-
 def cells(row: Row) -> dict[str, str]:
     """A row in words, by column title."""
 
-    def shown(value: float | None, form: str = "{:.2f}") -> str:
-        return "-" if value is None else form.format(value)
+    def shown(value: float | None, form: str = "{:.2f}", scale: float = 1) -> str:
+        return "-" if value is None else form.format(scale * value)
 
     spread = "" if row.accuracy_std is None else f" ± {100 * row.accuracy_std:.2f}"
     return {
         "runs": row.runs + (f" ({row.unfinished} unfinished)" if row.unfinished else ""),
         "seeds": str(row.seeds),
-        "test %": shown(row.accuracy and 100 * row.accuracy) + spread,
-        "sparsity %": shown(None if row.density is None else 100 * (1 - row.density), "{:.1f}"),
+        "test %": shown(row.accuracy, scale=100) + spread,
+        "density": shown(row.density, "{:.3f}"),
         "R_s": shown(row.exploration_rate),
-        "FLOPs train": shown(row.training_flops, "{:.3f}x"),
-        "FLOPs test": shown(row.inference_flops, "{:.3f}x"),
-        "ms / step": shown(row.seconds_per_step and 1000 * row.seconds_per_step),
-        "s / epoch": shown(row.seconds_per_epoch, "{:.3g}"),
+        "FLOPs train": shown(row.training_flops_ratio, "{:.3f}x"),
+        "test": shown(row.inference_flops_ratio, "{:.3f}x"),
+        "ms/step": shown(row.seconds_per_step, scale=1e3),
+        "s/epoch": shown(row.seconds_per_epoch, "{:.3g}"),
         "weights": "-" if row.nnz is None else f"{row.nnz:,} of {row.numel:,}",
-        "MB held": shown(row.bytes and row.bytes / 1e6, "{:.2f}"),
+        "MB held": shown(row.bytes, scale=1e-6),
     }
-
-
-def last_row(folder: RunFolder) -> dict[str, Any] | None:
-    """The newest metrics of a run, finished or not."""
-    found = rows(folder)
-    return found[-1] if found else None

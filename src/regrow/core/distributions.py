@@ -131,6 +131,6 @@ def counts(shapes: Shapes, densities: Mapping[str, float]) -> dict[str, int]:
         if not 0 < count <= prod(shapes[name]):
             raise RegrowError(
                 f"density {densities[name]:.3g} leaves layer {name!r} {shapes[name]} with {count} of its "
-                f"{prod(shapes[name])} weights; raise the density, use topology='erk', exclude it or name it in overrides"
+                f"{prod(shapes[name])} weights; raise the density, use topology='erk', exclude it or override it"
             )
     return whole

@@ -80,9 +80,10 @@ class Sparsifier:
         self.verdicts = survey(self.model, self._include, self._exclude, trained)
         parts = {part.name: part for verdict in self.verdicts for part in verdict.parts}
         if not parts:
+            seen = ", ".join(f"{v.name} ({v.reason})" for v in self.verdicts[:4]) or "none"
             raise RegrowError(
                 f"{type(self.model).__name__} has no sparse site: no trained weight of a Linear, convolution or "
-                f"attention layer is left. Parameters: {', '.join(f'{v.name} ({v.reason})' for v in self.verdicts[:4]) or 'none'}"
+                f"attention layer is left. Parameters: {seen}"
             )
         first = start_topology(parts, self._start, self._density, self._overrides, self.seed)
         if not isinstance(self._start, Topology) and self._start != "magnitude":

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 FILE_CALLS = ("write", "fsync", "replace")
 UPDATE_CALLS = ("commit", "restore")  # of the backend: `commit` calls `restore` half-way
@@ -26,11 +27,12 @@ class Kill:
 
 def spawn(folder: Path, kill: Kill | None = None, **changes: Any) -> ForkServerProcess:
     """A process that trains the small run in `folder`, to the end or to its kill."""
-    os.environ["OMP_WAIT_POLICY"] = "passive"  # two spinning threads on a busy machine take a hundred times longer
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["torch", "lightning_fabric", "regrow.train.loop", "regrow.sparsifier", "pytest"])
     process = server.Process(target=train, args=(folder, kill, changes))
-    process.start()
+    # Threads that spin while they wait take a hundred times longer on a busy machine; the first start makes the server.
+    with mock.patch.dict(os.environ, OMP_WAIT_POLICY="passive"):
+        process.start()
     return process
 
 

@@ -46,15 +46,20 @@ def claim(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(descriptor, folder)
         yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise RegrowError(
             f"another process is training in {folder}. Wait for it or stop it, then run again: the run continues "
             "where it was."
         ) from None
-    finally:
-        os.close(descriptor)
 
 
 def _store(path: Path, mode: int, data: bytes | memoryview) -> None:

@@ -59,8 +59,7 @@ class MaskedBackend:
 
     def mask_grads(self) -> None:
         for weight in self._weights:
-            if weight.parameter.grad is not None:
-                weight.parameter.grad.mul_(weight.current_mask())
+            weight.mask_grad()
 
     @torch.no_grad()
     def commit(self, topology: Topology, reborn: Mapping[str, Tensor] | None = None) -> None:
@@ -87,7 +86,7 @@ class MaskedBackend:
     def settle(self) -> None:
         if "dense_moment" in self._needs:
             for weight in self._weights:
-                weight.remember(self._decay(weight), _averaged(weight.dense))
+                weight.remember(self._decay(weight), _reduced(weight))
 
     def buffers(self) -> dict[str, Tensor]:
         return {w.parts[0].name: w.moment for w in self._weights if w.moment is not None}
@@ -138,11 +137,9 @@ class MaskedBackend:
         return grad, at(kept)
 
     def _dense(self, weight: MaskedWeight) -> Tensor | None:
-        """The dense gradient of the expected step, zero for a weight the backward pass did not reach."""
-        if "dense_grad" not in self._needs:
-            return None
-        missing = weight.dense is None and _distributed()
-        return _averaged(torch.zeros_like(weight.parameter) if missing else weight.dense)
+        """The dense gradient of the expected step; None for a weight that no backward pass reached."""
+        dense = _reduced(weight) if "dense_grad" in self._needs else None
+        return dense if dense is not None and dense.any() else None
 
     def _state(self, parameter: nn.Parameter) -> dict[str, Tensor]:
         """The optimizer's entries shaped like the parameter: found by shape, never by type."""
@@ -214,6 +211,14 @@ class MaskedWeight:
         dense = dense * float(seen / raw) if raw > 0 else dense
         self.moment = dense if self.moment is None else self.moment * decay + dense
 
+    def mask_grad(self) -> None:
+        """For a gradient that no hook saw; the dense one is kept if it is wanted and none is."""
+        grad = self.parameter.grad
+        if grad is not None:
+            if self.wanted and self.dense is None:
+                self.dense = grad.clone()
+            grad.mul_(self.current_mask())
+
     def _accumulated(self, parameter: Tensor) -> None:
         grad = parameter.grad
         assert grad is not None
@@ -247,9 +252,10 @@ def _distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def _averaged(dense: Tensor | None) -> Tensor | None:
-    """The mean over ranks: the stash is taken before DDP reduces, so it is reduced here."""
-    if dense is not None and _distributed():
-        dist.all_reduce(dense)
-        dense.div_(dist.get_world_size())
-    return dense
+def _reduced(weight: MaskedWeight) -> Tensor | None:
+    """The dense gradient, its mean over ranks: the stash is taken before DDP reduces, so it is reduced here."""
+    if not _distributed():
+        return weight.dense
+    dense = torch.zeros_like(weight.parameter) if weight.dense is None else weight.dense
+    dist.all_reduce(dense)
+    return dense.div_(dist.get_world_size())

@@ -43,6 +43,11 @@ def topology_of(sites: Mapping[str, Site]) -> Topology:
     )
 
 
+def blind(site: Site, needs: frozenset[str]) -> bool:
+    """Has no backward pass reached the site, so that the dense signal its growth needs is missing? Then it stays."""
+    return bool(needs & {"dense_grad", "dense_moment"}) and site.candidates is None
+
+
 def describe(method: Method) -> str:
     """The method and its hyper-parameters in one line, the same in every process."""
     assert is_dataclass(method)

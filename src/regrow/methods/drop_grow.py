@@ -13,7 +13,7 @@ from regrow.core.schedules import Cosine, Every, Schedule
 from regrow.core.scores import Score, needs_of
 from regrow.core.site import Clock, Grow, Site
 from regrow.core.topology import Topology
-from regrow.methods.base import Method
+from regrow.methods.base import Method, blind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class DropGrow(Method):
         return Topology(index, {name: site.shape for name, site in sites.items()})
 
     def _moved(self, site: Site, clock: Clock, fraction: float | None) -> Tensor:
-        drop = self._most(site, clock, fraction)
+        drop = 0 if blind(site, self.needs) else self._most(site, clock, fraction)
         if self.below < math.inf:
             drop = min(drop, int((site.weight.abs() < self.below).sum()))
         return site.replace(self.drop(site), drop, self.grow) if drop else site.index

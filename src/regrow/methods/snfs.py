@@ -11,7 +11,7 @@ from regrow.core.schedules import Cosine, Every, Schedule
 from regrow.core.scores import Score, needs_of
 from regrow.core.site import Clock, Grow, Site
 from regrow.core.topology import Topology
-from regrow.methods.base import Method
+from regrow.methods.base import Method, blind
 
 Importance = Callable[[Site], float]
 
@@ -69,11 +69,12 @@ class SNFS(Method):
         return drops if self.redistribute is None else {name: min(total, site.numel) for name, site in sites.items()}
 
     def update(self, sites: Mapping[str, Site], clock: Clock, fraction: float | None = None) -> Topology:
-        drops = self._drops(sites, clock, fraction)
-        births = drops if self.redistribute is None else self._shared(sites, drops, self.redistribute)
-        index = {
-            name: site.replace(self.drop(site), drops[name], self.grow, births[name]) for name, site in sites.items()
-        }
+        moving = {name: site for name, site in sites.items() if not blind(site, self.needs)}
+        drops = self._drops(moving, clock, fraction)
+        births = drops if self.redistribute is None else self._shared(moving, drops, self.redistribute)
+        index = {name: site.index for name, site in sites.items()}
+        for name, site in moving.items():
+            index[name] = site.replace(self.drop(site), drops[name], self.grow, births[name])
         return Topology(index, {name: site.shape for name, site in sites.items()})
 
     def _drops(self, sites: Mapping[str, Site], clock: Clock, fraction: float | None) -> dict[str, int]:

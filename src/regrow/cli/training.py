@@ -48,9 +48,12 @@ def train(wanted: Sequence[Wanted], data_root: Path | None) -> None:
 
 def _train(recipe: Recipe, folder: RunFolder, data_root: Path | None, fabric: Fabric) -> None:
     from regrow.recipe.build import job_of
+    from regrow.recipe.folders import keep
     from regrow.train.loop import fit
 
     job = job_of(recipe, recipe.seeds[0], data_root)
+    if leading():
+        keep(recipe, folder)  # only now: a refused recipe leaves nothing behind
     title = f"{recipe.name}{'' if recipe.density is None else f' {recipe.density:g}'} seed {recipe.seeds[0]}"
     with watched(title, Console(stderr=True)) as tell:
         fit(job, folder, fabric, tell, on_difference=lambda words: say(words, style="yellow"))

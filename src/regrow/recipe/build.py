@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from regrow.sparsifier import Sparsifier, sparsify
 from regrow.train import data, models
 from regrow.train.job import Job
 
+ROUNDINGS = {"floor": math.floor, "ceil": math.ceil}
+
 
 def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
-    """The run of one seed, ready for `fit`. What can be refused without reading data is refused first.
+    """The run of one seed, ready for `fit`. Names are checked before data is read.
 
     Raises:
         RegrowError: an unknown name or option, missing data, a density or a model that cannot be.
@@ -78,7 +81,7 @@ def sparsifier_of(
 def flops_of(
     recipe: Recipe, model: nn.Module, shape: tuple[int, ...], steps_per_epoch: int, sparsifier: Sparsifier | None
 ) -> dict[str, float]:
-    """Of one inference and the whole run, at the first topology's densities, beside the dense run without multiplier."""
+    """Of one inference and the whole run at its first densities, beside the dense run without multiplier."""
     dense = dense_flops(model, torch.zeros(1, *shape, device="meta"), sites=sparsifier.topology if sparsifier else ())
     method = sparsifier.method if sparsifier else None
     ledger = Ledger(
@@ -98,12 +101,8 @@ def method_of(spec: schema.MethodSpec) -> Method:
         RegrowError: an unknown method or hyper-parameter, a value of another kind than the method's own.
     """
     own = methods.build(spec.name)
-    for key, value in spec.options.items():
-        if hasattr(own, key) and not _same_kind(value, getattr(own, key)):
-            raise RegrowError(
-                f"method.{key} is {value!r}, but should be like the method's own, {_plain(getattr(own, key))}."
-            )
-    method = methods.build(spec.name, **spec.options)
+    known = {key: _checked(key, value, getattr(own, key)) for key, value in spec.options.items() if hasattr(own, key)}
+    method = methods.build(spec.name, **spec.options | known)
     if spec.every is None:
         return method
     given = spec.every.model_dump(exclude_none=True)
@@ -113,13 +112,16 @@ def method_of(spec: schema.MethodSpec) -> Method:
     return timed
 
 
-def _same_kind(value: Any, own: Any) -> bool:
-    """Whether a recipe may put `value` where the method has `own`: rules by name, schedules by their first value."""
-    if isinstance(own, bool) or isinstance(value, bool):
-        return isinstance(own, bool) and isinstance(value, bool)
-    if isinstance(own, int | float):
-        return isinstance(value, int | float)
-    return own is None or (isinstance(value, str | int | float) and callable(own))
+def _checked(key: str, value: Any, own: Any) -> Any:
+    """`value` if it may stand where the method has `own`: a rule by its name, a schedule by its first value."""
+    if key == "rounding":
+        return choose(ROUNDINGS, str(value), "rounding")
+    kinds: tuple[type, ...] = (bool,) if isinstance(own, bool) else (int, float)
+    if own is None or (callable(own) and not is_dataclass(own)):
+        kinds = (str,)
+    if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(own, bool):
+        raise RegrowError(f"method.{key} is {value!r}, but should be like the method's own, {_plain(own)}.")
+    return value
 
 
 def _plain(value: Any) -> str:

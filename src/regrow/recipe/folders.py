@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from regrow.core.errors import RegrowError
@@ -13,24 +12,27 @@ from regrow.train.paths import RunFolder
 
 
 def wanted(recipe: Recipe, seed: int, runs: Path) -> tuple[Recipe, RunFolder]:
-    """The recipe of one seed and its folder, with that recipe inside; made if it is new.
+    """The recipe of one seed, and the folder of its run.
 
     Raises:
         RegrowError: the folder holds a run of another recipe (changed by hand, or a clash of hashes).
     """
     recipe = recipe.model_copy(update={"seeds": (seed,)})
     folder = RunFolder.of(recipe.folder, seed, runs)
-    if not folder.recipe.exists():
-        if int(os.environ.get("RANK", 0)) == 0:  # of torchrun's processes, one writes
-            atomic.write(folder.recipe, dump(recipe).encode())
-        return recipe, folder
-    stored = load(folder.recipe)
-    if stored.model_dump(exclude=set(LABELS)) != recipe.model_dump(exclude=set(LABELS)):
-        raise RegrowError(
-            f"{folder.recipe} is not the recipe that its folder is named after: it was changed. Delete the folder, or "
-            "give another --runs."
-        )
+    if folder.recipe.exists():
+        stored = load(folder.recipe)
+        if stored.model_dump(exclude=set(LABELS)) != recipe.model_dump(exclude=set(LABELS)):
+            raise RegrowError(
+                f"{folder.recipe} is not the recipe that its folder is named after: it was changed. Delete the folder, "
+                "or give another --runs."
+            )
     return recipe, folder
+
+
+def keep(recipe: Recipe, folder: RunFolder) -> None:
+    """Put the resolved recipe into its folder, if it is not there."""
+    if not folder.recipe.exists():
+        atomic.write(folder.recipe, dump(recipe).encode())
 
 
 def runs_in(path: Path) -> list[RunFolder]:

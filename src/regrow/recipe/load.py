@@ -80,9 +80,11 @@ def load(source: str | Path, settings: Iterable[str] = ()) -> Recipe:
     values = parse(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(values, dict):
         raise RegrowError(f"{path}: holds {type(values).__name__}, not the keys of a recipe such as `name`, `data`.")
+    where = str(path)
     for setting in settings:
         values = override(values, setting)
-    return recipe_of(values, str(path))
+        where += f" --set {setting}"
+    return recipe_of(values, where)
 
 
 def dump(recipe: Recipe) -> str:

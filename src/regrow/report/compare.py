@@ -81,7 +81,7 @@ def cells(row: Row) -> dict[str, str]:
         "density": shown(row.density, "{:.3f}"),
         "R_s": shown(row.exploration_rate),
         "FLOPs train": shown(row.training_flops_ratio, "{:.3f}x"),
-        "test": shown(row.inference_flops_ratio, "{:.3f}x"),
+        "FLOPs test": shown(row.inference_flops_ratio, "{:.3f}x"),
         "ms/step": shown(row.seconds_per_step, scale=1e3),
         "s/epoch": shown(row.seconds_per_epoch, "{:.3g}"),
         "weights": "-" if row.nnz is None else f"{row.nnz:,} of {row.numel:,}",

@@ -8,14 +8,17 @@ import io
 import pytest
 import torch
 from torch import nn
+from torch.optim import Optimizer
 from zoo import OPTIMIZERS, STEPS, batch, plain, sparse, tiny_model, train
 
 import regrow
 from regrow.sparsifier import Sparsifier
 
+Trained = tuple[nn.Module, Optimizer, Sparsifier]
+
 
 @pytest.fixture
-def trained() -> tuple[nn.Module, torch.optim.Optimizer, Sparsifier]:
+def trained() -> Trained:
     model = tiny_model()
     optimizer = OPTIMIZERS["sgd-momentum"](model.parameters())
     sparsifier = sparse(model, optimizer)
@@ -28,7 +31,7 @@ def zeros_are_exact(model: nn.Module, topology: regrow.Topology) -> bool:
     return all(bool((state[name][~topology[name]] == 0).all()) for name in topology)
 
 
-def test_the_state_dict_is_the_plain_models(trained: tuple[nn.Module, torch.optim.Optimizer, Sparsifier]) -> None:
+def test_the_state_dict_is_the_plain_models(trained: Trained) -> None:
     model, _, sparsifier = trained
     state, dense = model.state_dict(), tiny_model().state_dict()
     assert {k: v.shape for k, v in state.items()} == {k: v.shape for k, v in dense.items()}
@@ -40,7 +43,7 @@ def test_the_state_dict_is_the_plain_models(trained: tuple[nn.Module, torch.opti
     assert (found - sparsifier.topology).nnz == 0  # less what has just grown and is still zero
 
 
-def test_load_state_dict_takes_it_back(trained: tuple[nn.Module, torch.optim.Optimizer, Sparsifier]) -> None:
+def test_load_state_dict_takes_it_back(trained: Trained) -> None:
     model, optimizer, sparsifier = trained
     saved = copy.deepcopy(model.state_dict())
     plain(model, optimizer, 8)
@@ -71,7 +74,7 @@ def test_finalize_leaves_a_plain_model_with_exact_zeros(method: str) -> None:
     sparsifier.finalize()  # once more does no harm
 
 
-def test_a_finalized_model_can_become_sparse_again(trained: tuple[nn.Module, torch.optim.Optimizer, Sparsifier]) -> None:
+def test_a_finalized_model_can_become_sparse_again(trained: Trained) -> None:
     model, optimizer, sparsifier = trained
     sparsifier.finalize()
     found = regrow.Topology.of(model.state_dict(), sparsifier.topology)
@@ -82,7 +85,7 @@ def test_a_finalized_model_can_become_sparse_again(trained: tuple[nn.Module, tor
 
 
 def test_a_frozen_copy_stays_while_the_model_moves_on(
-    trained: tuple[nn.Module, torch.optim.Optimizer, Sparsifier],
+    trained: Trained,
 ) -> None:
     model, optimizer, sparsifier = trained
     copied, topology = sparsifier.frozen_copy(), sparsifier.topology
@@ -95,7 +98,7 @@ def test_a_frozen_copy_stays_while_the_model_moves_on(
 
 
 def test_deepcopy_and_pickle_carry_weights_but_no_hooks(
-    trained: tuple[nn.Module, torch.optim.Optimizer, Sparsifier],
+    trained: Trained,
 ) -> None:
     model, _, _ = trained
     file = io.BytesIO()
@@ -107,7 +110,7 @@ def test_deepcopy_and_pickle_carry_weights_but_no_hooks(
 
 
 def test_an_average_of_weights_is_sparse_where_all_were(
-    trained: tuple[nn.Module, torch.optim.Optimizer, Sparsifier],
+    trained: Trained,
 ) -> None:
     """EMA over a run: its zeros are what has never been active since it began."""
     model, optimizer, sparsifier = trained

@@ -40,7 +40,8 @@ def resumed(file: io.BytesIO, method: str, kind: str, order: str = "mos") -> tup
 
 def bits(model: nn.Module, optimizer: Optimizer, sparsifier: Sparsifier) -> list[Any]:
     tensors = [*model.state_dict().values()]
-    tensors += [v for p in model.parameters() for _, v in sorted(optimizer.state[p].items()) if isinstance(v, torch.Tensor)]
+    states = [optimizer.state[parameter] for parameter in model.parameters()]
+    tensors += [v for state in states for _, v in sorted(state.items()) if isinstance(v, torch.Tensor)]
     tensors += [v for _, v in sorted(sparsifier.backend.buffers().items())]
     plain = [sparsifier.step, sparsifier.topology.digest(), sparsifier.explored.digest(), sparsifier._exploration]
     return [*plain, *(tensor.numpy().tobytes() for tensor in tensors)]

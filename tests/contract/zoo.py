@@ -1,4 +1,4 @@
-"""What the contract tests run: every optimizer, the ways people write a training step, and a problem of a few milliseconds."""
+"""What the contract tests run: every optimizer, the ways people write a training step, a problem of milliseconds."""
 
 from __future__ import annotations
 
@@ -78,8 +78,9 @@ def sparse(
     model: nn.Module, optimizer: Optimizer, method: str = "rigl-itop", *, total_steps: int = STEPS, **changes: Any
 ) -> Sparsifier:
     """`sparsify` for the tiny problem: a third of each layer, an update each third step."""
-    changes = {"density": 0.33, "every": None if method == "static" else EVERY, "seed": 1, "topology": "uniform"} | changes
-    return regrow.sparsify(model, optimizer, method=method, total_steps=total_steps, **changes)
+    every = None if method == "static" else EVERY
+    setup = {"density": 0.33, "every": every, "seed": 1, "topology": "uniform", "total_steps": total_steps} | changes
+    return regrow.sparsify(model, optimizer, method=method, **setup)
 
 
 Step = Callable[[nn.Module, Optimizer, int], None]

@@ -66,16 +66,17 @@ class MaskedBackend:
         old = {id(w): w.current_mask().clone() for w in self._weights}
         self.restore(topology, self.buffers())
         for weight in self._weights:
-            lost = (old[id(weight)] * weight.mask) == 0
+            stay = old[id(weight)].mul_(weight.mask)
             for part in weight.parts:
                 if reborn and part.name in reborn:
-                    lost |= part.mask(reborn[part.name])
+                    stay.masked_fill_(part.mask(reborn[part.name]), 0.0)
             parameter = weight.parameter
-            parameter.masked_fill_(lost, 0.0)
-            if parameter.grad is not None:
-                parameter.grad.mul_(weight.mask)
+            parameter.mul_(stay)
+            weight.mask_grad()
             for key, value in self._state(parameter).items():
-                value.masked_fill_(lost, self._fresh[id(parameter)][key])
+                value.mul_(stay)
+                if fresh := self._fresh[id(parameter)][key]:
+                    value.add_(1 - stay, alpha=fresh)
 
     @torch.no_grad()
     def project(self) -> None:
@@ -115,7 +116,7 @@ class MaskedBackend:
             name=part.name,
             shape=part.shape,
             index=index,
-            weight=part.of(weight.parameter)[index],
+            weight=part.of(weight.parameter).index_select(0, index),
             target=self._target[part.name],
             pattern=pattern,
             grad=grad,
@@ -128,7 +129,11 @@ class MaskedBackend:
         self, part: Part, weight: MaskedWeight, dense: Tensor | None, index: Tensor
     ) -> tuple[Tensor | None, Tensor | None]:
         def at(signal: Tensor | None) -> Tensor:
-            return torch.zeros_like(index, dtype=weight.parameter.dtype) if signal is None else part.of(signal)[index]
+            return (
+                torch.zeros_like(index, dtype=weight.parameter.dtype)
+                if signal is None
+                else part.of(signal).index_select(0, index)
+            )
 
         grad = at(dense if dense is not None else weight.parameter.grad) if "grad" in self._needs else None
         if "moment" not in self._needs or self._optimizer is None:

@@ -18,27 +18,28 @@ _WAY_OUT = "use an element-wise optimizer (SGD, Adam, AdamW, RMSprop, Adagrad, .
 def fresh_state(optimizer: Optimizer, group: dict[str, Any]) -> dict[str, float]:
     """What a fresh optimizer holds for a weight that has only seen zeros, per state entry shaped like the parameter.
 
-    A twin of the optimizer takes three steps on a 4x4 parameter whose lower half is zero and receives zero gradients.
-    The law: that half stays exactly zero, and every state entry is shaped like the parameter or a single number.
+    A twin of the optimizer takes three steps on a 4x4 parameter whose upper triangle is zero and gets zero gradients
+    (whole zero rows would not do: Muon keeps those). The law: the triangle stays exactly zero, and every state entry is
+    shaped like the parameter or a single number.
 
     Raises:
         RegrowError: the optimizer breaks the law: it mixes entries, factors its state, needs closures.
     """
     kind = type(optimizer).__name__
-    weight = nn.Parameter(torch.cat([torch.ones(2, 4), torch.zeros(2, 4)]))
+    weight = nn.Parameter(torch.ones(4, 4).tril())
     try:
         twin = _twin(optimizer, group, weight)
         for step in range(3):
-            weight.grad = torch.cat([torch.arange(1.0, 9.0).view(2, 4).sin() + step, torch.zeros(2, 4)])
+            weight.grad = (torch.arange(1.0, 17.0).view(4, 4).sin() + step).tril()
             twin.step()
     except Exception as error:  # whatever a foreign optimizer raises, the user gets one clear error
         raise RegrowError(f"{kind} cannot train masked weights ({error}); {_WAY_OUT}") from error
-    if bool((weight[2:] != 0).any()):
+    if bool((weight.triu(1) != 0).any()):
         raise RegrowError(f"{kind} moves weights that get no gradient, so masked ones would not stay zero; {_WAY_OUT}")
     fresh = {}
     for key, value in twin.state[weight].items():
         if isinstance(value, Tensor) and value.shape == weight.shape:
-            fresh[key] = float(value[-1, -1])
+            fresh[key] = float(value[0, -1])
         elif isinstance(value, Tensor) and value.numel() > 1:
             raise RegrowError(f"{kind} keeps {key!r} of shape {tuple(value.shape)} across weights; {_WAY_OUT}")
     return fresh

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
+_CROWDED = 128
+"""A table of marks pays while it has at most this many places per position."""
+
 
 def dtype_for(numel: int) -> torch.dtype:
     """int32 while every position of a space of `numel` fits, int64 past 2^31."""
@@ -15,6 +18,8 @@ def contains(positions: Tensor, queries: Tensor) -> Tensor:
     """Bool per query: is it in the set?"""
     if positions.numel() == 0:
         return torch.zeros_like(queries, dtype=torch.bool)
+    if (span := _span(positions, queries)) is not None:
+        return _marks(span, positions)[queries.long()]
     at = torch.searchsorted(positions, queries.to(positions.dtype)).clamp_(max=positions.numel() - 1)
     return positions[at] == queries
 
@@ -30,12 +35,27 @@ def intersection(a: Tensor, b: Tensor) -> Tensor:
 
 
 def union(a: Tensor, b: Tensor) -> Tensor:
-    """The positions in either: a merge, each element placed by its rank in the other set."""
-    fresh = difference(b, a)
+    """The positions in either, in the type of `a`."""
+    if (span := _span(a, b)) is not None:
+        return _marks(span, a, b).nonzero().squeeze(1).to(a.dtype)
+    fresh = difference(b, a)  # a merge: each element is placed by its rank in the other set
     out = torch.empty(a.numel() + fresh.numel(), dtype=a.dtype, device=a.device)
     out[torch.arange(a.numel(), device=a.device) + torch.searchsorted(fresh, a)] = a
     out[torch.arange(fresh.numel(), device=a.device) + torch.searchsorted(a, fresh)] = fresh.to(a.dtype)
     return out
+
+
+def _span(a: Tensor, b: Tensor) -> int | None:
+    """The space both lie in, if they fill it well enough for a table of marks to be the faster way."""
+    span = max((int(t[-1]) + 1 for t in (a, b) if t.numel()), default=0)
+    return span if span <= _CROWDED * (a.numel() + b.numel()) else None
+
+
+def _marks(span: int, *sets: Tensor) -> Tensor:
+    table = torch.zeros(span, dtype=torch.bool, device=sets[0].device)
+    for positions in sets:
+        table.index_fill_(0, positions.long(), True)
+    return table
 
 
 def absent(positions: Tensor, ranks: Tensor) -> Tensor:

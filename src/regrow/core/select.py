@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+_SAMPLE = 1 << 14
+"""Scores looked at before a large selection, to leave only the doubtful ones to it."""
+
 
 def select(score: Tensor, n: int, among: Tensor | None = None) -> Tensor:
-    """Positions of the n highest scores, ascending; ties go to the lower position.
+    """Positions of the n highest scores, ascending; ties go to the lower position. A NaN ranks below everything.
 
-    No full sort: `torch.topk` finds the n-th score, one comparison finds the rest. A NaN ranks below everything.
+    No full sort: in a large tensor a sample brackets the n-th score, so that `torch.topk` sees only what lies between.
 
     Args:
         score: [N], any real dtype.
@@ -23,21 +28,46 @@ def select(score: Tensor, n: int, among: Tensor | None = None) -> Tensor:
         return among[select(score[among], n)].long()
     if not 0 <= n <= score.numel():
         raise ValueError(f"cannot select {n} of {score.numel()} positions")
-    if n == score.numel():
+    if score.numel() < 4 * _SAMPLE:
+        return _best(score, n)
+    low, high = _bracket(score, n)
+    eligible = (score >= low).nonzero().squeeze(1)
+    score_of = score[eligible]
+    chosen = score_of > high
+    doubtful = (~chosen).nonzero().squeeze(1)
+    wanted = n - int(chosen.count_nonzero())
+    if not 0 <= wanted <= doubtful.numel():  # the sample misled: rare, and costs time only
+        return _best(score, n)
+    chosen[doubtful[_best(score_of[doubtful], wanted)]] = True
+    return eligible[chosen]
+
+
+def _bracket(score: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Two scores that the n-th highest very likely lies between, from a regular sample."""
+    sample = score[:: score.numel() // _SAMPLE].nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    ordered = sample.sort(descending=True).values
+    rank = n / score.numel() * ordered.numel()
+    reach = 4 * math.sqrt(rank * (1 - n / score.numel())) + 4  # four standard deviations of the rank
+    last = ordered.numel() - 1
+    return ordered[min(math.ceil(rank + reach), last)], ordered[min(max(math.floor(rank - reach), 0), last)]
+
+
+def _best(score: Tensor, n: int) -> Tensor:
+    """`select` by one `torch.topk`, which finds the n-th highest score but promises nothing about ties."""
+    if n in (0, score.numel()):
         return torch.arange(n, device=score.device)
-    if n == 0:
-        return torch.empty(0, dtype=torch.int64, device=score.device)
-    worst = torch.topk(score, n, sorted=False).values.min()
-    if worst.isnan():
-        return select(score.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf), n)
-    chosen = (score >= worst).nonzero().squeeze(1)
-    surplus = chosen.numel() - n
+    worst = _nth(score, n)
+    chosen = score >= worst
+    surplus = int(chosen.sum()) - n
+    if surplus < 0:  # a NaN was counted in, and compares with nothing
+        return _best(score.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf), n)
     if surplus:
-        chosen = _without_last_ties(chosen, score[chosen] == worst, surplus)
-    return chosen
+        chosen[(score == worst).nonzero().squeeze(1)[-surplus:]] = False
+    return chosen.nonzero().squeeze(1)
 
 
-def _without_last_ties(chosen: Tensor, tied: Tensor, surplus: int) -> Tensor:
-    keep = torch.ones_like(tied)
-    keep[tied.nonzero().squeeze(1)[-surplus:]] = False
-    return chosen[keep]
+def _nth(score: Tensor, n: int) -> Tensor:
+    """The n-th highest score, from the nearer end."""
+    if 2 * n <= score.numel():
+        return torch.topk(score, n, sorted=False).values.min()
+    return torch.topk(score, score.numel() - n + 1, largest=False, sorted=False).values.max()

@@ -15,7 +15,6 @@ Call = Callable[..., Result]
 
 @pytest.fixture
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
-    """`call("run", "smoke/digits")` in an empty folder; paragraphs come back on one line."""
+    """`call("run", "smoke/digits")` in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "1000")
     return lambda *words: CliRunner().invoke(app, [str(word) for word in words])

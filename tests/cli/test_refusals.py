@@ -96,3 +96,15 @@ def test_a_changed_recipe_in_a_run_folder_is_refused(call: Call, tmp_path: Path)
     refusal = call("run", "smoke/dense")
     assert refusal.exit_code == 2
     assert "it was changed" in refusal.stderr
+
+
+def test_a_path_that_cannot_be_written_and_a_file_that_is_no_text(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file, no folder")
+    refusal = call("run", DIGITS, "--runs", "taken")
+    assert refusal.exit_code == 2
+    assert "taken" in refusal.stderr
+    assert "Check the path" in refusal.stderr
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    refusal = call("run", "binary.yaml")
+    assert refusal.exit_code == 2
+    assert "binary.yaml: not a recipe" in refusal.stderr

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,14 @@ def test_a_run_is_finished_once_and_shown(call: Call, tmp_path: Path) -> None:
     assert shown.exit_code == 0
     for word in ("finished after 40 steps", "val_accuracy", "fc1.weight", "64x64", "R_s"):
         assert word in shown.stdout
+
+
+def test_a_finished_run_names_another_commit(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regrow.train.surroundings.commit", lambda: "aaaa")
+    assert call("run", "smoke/dense").exit_code == 0
+    assert "commit" not in call("run", "smoke/dense").stderr
+    monkeypatch.setattr("regrow.train.surroundings.commit", lambda: "bbbb")
+    assert "finished, by another commit (aaaa, now bbbb)" in call("run", "smoke/dense").stderr
 
 
 def test_compare_in_words_and_numbers(call: Call) -> None:
@@ -85,23 +94,18 @@ def test_show_methods_and_recipes(call: Call) -> None:
     assert "multiplier: 1.0" in recipe.stdout
 
 
-def test_killed_and_resumed_ends_the_same(tmp_path: Path) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    for folder in (whole, killed):
-        folder.mkdir()
-    subprocess.run([*REGROW, "run", *LONGER], cwd=whole, check=True, capture_output=True)
-    process = subprocess.Popen(
-        [*REGROW, "run", *LONGER], cwd=killed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    checkpoint = wait_for_checkpoint(killed, process)
+def test_killed_and_resumed_ends_the_same(call: Call, tmp_path: Path) -> None:
+    process = subprocess.Popen([*REGROW, "run", *LONGER], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    folder = wait_for_checkpoint(tmp_path, process).parent
     process.kill()
     process.wait()
-    assert not (checkpoint.parent / "result.json").exists()
-    unfinished = subprocess.run([*REGROW, "show", "runs"], cwd=killed, check=True, capture_output=True, text=True)
-    assert f"go on with: regrow resume {checkpoint.parent.relative_to(killed)}" in unfinished.stdout
-    subprocess.run([*REGROW, "resume", "runs"], cwd=killed, check=True, capture_output=True)
+    assert not (folder / "result.json").exists()
+    assert f"go on with: regrow resume {folder.relative_to(tmp_path)}" in call("show", "runs").stdout
+    assert "(1 unfinished)" in call("compare", "runs").stdout
+    assert call("resume", "runs").exit_code == 0
+    assert call("run", *LONGER[:-1], "whole").exit_code == 0
     for key in ("model_digest", "topology_digest", "test_accuracy", "steps", "exploration_rate"):
-        assert result(killed)[key] == result(whole)[key]
+        assert result(tmp_path / "runs")[key] == result(tmp_path / "whole")[key]
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
@@ -114,7 +118,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     assert "Traceback" not in words
 
 
-def wait_for_checkpoint(folder: Path, process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> Path:
+def wait_for_checkpoint(folder: Path, process: subprocess.Popen[Any]) -> Path:
     while process.poll() is None:
         if found := list(folder.rglob("checkpoint.pt")):
             return found[0]

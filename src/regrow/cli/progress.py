@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,12 +28,9 @@ def watched(title: str, console: Console) -> Iterator[Callable[[Step], None]]:
         return
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.percentage:>3.0f} %"),
+        BarColumn(bar_width=10),
         TextColumn("{task.fields[words]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
     )
     with Progress(*columns, console=console) as bar:
         yield _Bar(title, bar)
@@ -51,7 +48,7 @@ class _Bar:
         if last or monotonic() - self.shown > REFRESH:  # a step may take a millisecond, drawing takes longer
             self.shown = monotonic()
             told = self.words or f"loss {step.loss:.3f}"
-            where = f"epoch {step.epoch}/{step.epochs}, {told}"
+            where = f"{step.epoch}/{step.epochs} {told}"
             self.bar.update(self.task, total=step.total_steps, completed=step.step, words=where)
 
 
@@ -62,13 +59,13 @@ class _Lines:
     def __call__(self, step: Step) -> None:
         often = max(1, step.epochs // LINES)
         if step.row and (step.epoch % often == 0 or step.epoch == step.epochs):
-            line = f"{self.title}: epoch {step.epoch}/{step.epochs}, {words(step.row)}"
+            line = f"{self.title}: epoch {step.epoch}/{step.epochs} {words(step.row)}"
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def words(row: Record) -> str:
     """A metrics row in a few words."""
     accuracy = row["val_accuracy"]
-    validation = "" if accuracy is None else f", val {100 * accuracy:.1f} %"
-    explored = "" if row["density"] == 1 else f", R_s {row['exploration_rate']:.2f}"
-    return f"loss {row['loss']:.3f}{validation}{explored}"
+    validation = "" if accuracy is None else f" val {100 * accuracy:.1f} %"
+    explored = "" if row["density"] == 1 else f" R_s {row['exploration_rate']:.2f}"
+    return f"loss {row['loss']:.3g}{validation}{explored}"

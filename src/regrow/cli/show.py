@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from regrow.cli.tables import print_table
-from regrow.core.errors import RegrowError
 
 if TYPE_CHECKING:
     from regrow.train.paths import RunFolder
@@ -44,6 +43,7 @@ def _show_recipe(source: str) -> None:
 
 
 def _show_run(folder: RunFolder) -> None:
+    from regrow.recipe.folders import layers
     from regrow.recipe.load import load
     from regrow.train.record import read_json, rows
 
@@ -61,30 +61,8 @@ def _show_run(folder: RunFolder) -> None:
     if metrics:
         typer.echo(", ".join(f"{key} {_short(value)}" for key, value in metrics[-1].items() if value is not None))
     if recipe.method and folder.checkpoint.exists():
-        print_table(_layers(folder), left=["layer"])
+        print_table(layers(folder), left=["layer"])
 
 
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _layers(folder: RunFolder) -> list[dict[str, str]]:
-    """Per sparse layer of the checkpoint: what exists, and what ever did."""
-    from regrow.core.topology import Topology
-    from regrow.train import checkpoint
-
-    state = checkpoint.load(folder.checkpoint)["sparsifier"]
-    if state is None:
-        raise RegrowError(f"{folder.checkpoint} holds no sparsifier, but {folder.recipe} names a method.")
-    topology, explored = Topology.unpack(state["topology"]), Topology.unpack(state["explored"])
-    density, rate = topology.densities(), explored.densities()
-    return [
-        {
-            "layer": name,
-            "shape": "x".join(map(str, topology.shape(name))),
-            "weights": f"{topology.nnz_of(name):,}",
-            "sparsity %": f"{100 * (1 - density[name]):.2f}",
-            "R_s": f"{rate[name]:.3f}",
-        }
-        for name in topology
-    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,11 +34,14 @@ def train(wanted: Sequence[Wanted], data_root: Path | None) -> None:
         if folder.finished and leading():
             say(f"{folder.path}: finished{_other_commit(folder)}")
     pending = [(recipe, folder) for recipe, folder in wanted if not folder.finished]
-    if not pending:
-        return
+    for precision, alike in groupby(pending, key=lambda run: run[0].precision):
+        _train_all(list(alike), precision, data_root)
+
+
+def _train_all(pending: Sequence[Wanted], precision: str, data_root: Path | None) -> None:
     from regrow.train.devices import launched
 
-    with launched(precision=pending[0][0].precision) as fabric:
+    with launched(precision=precision) as fabric:
         for recipe, folder in pending:
             try:
                 _train(recipe, folder, data_root, fabric)

@@ -17,8 +17,9 @@ INTERRUPTED = 130
 
 
 def say(text: str, style: str = "") -> None:
-    """One paragraph to the error stream; square brackets are text, not markup."""
-    Console(stderr=True).print(text, style=style, markup=False, highlight=False)
+    """One paragraph to the error stream, on one line where there is no terminal; square brackets are text."""
+    console = Console(stderr=True)
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:
@@ -32,6 +33,11 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
             if debug:
                 raise
             say(f"regrow: {error}", style="red")
+            raise typer.Exit(REFUSED) from None
+        except (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+            if debug:
+                raise
+            say(f"regrow: {error.filename}: {error.strerror}. Check the path, and that it may be written.", style="red")
             raise typer.Exit(REFUSED) from None
         except KeyboardInterrupt:
             say("\nstopped. What was done is kept: the same command goes on from there.")

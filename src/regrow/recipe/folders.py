@@ -1,13 +1,14 @@
-"""Which folder a run has, and which runs a folder holds."""
+"""Which folder a run has, which runs a folder holds, and what is in one."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from regrow.core.errors import RegrowError
+from regrow.core.topology import Topology
 from regrow.recipe.load import dump, load
 from regrow.recipe.schema import LABELS, Recipe
-from regrow.train import atomic
+from regrow.train import atomic, checkpoint
 from regrow.train.paths import RunFolder
 
 
@@ -45,3 +46,22 @@ def runs_in(path: Path) -> list[RunFolder]:
     if not found:
         raise RegrowError(f"{path} holds no run. A run is a folder such as runs/<recipe>-<hash8>/seed_0.")
     return [RunFolder(file.parent) for file in found]
+
+
+def layers(folder: RunFolder) -> list[dict[str, str]]:
+    """Per sparse layer of the checkpoint: what exists, and what ever did."""
+    state = checkpoint.load(folder.checkpoint)["sparsifier"]
+    if state is None:
+        raise RegrowError(f"{folder.checkpoint} holds no sparsifier, but {folder.recipe} names a method.")
+    topology, explored = Topology.unpack(state["topology"]), Topology.unpack(state["explored"])
+    density, rate = topology.densities(), explored.densities()
+    return [
+        {
+            "layer": name,
+            "shape": "x".join(map(str, topology.shape(name))),
+            "weights": f"{topology.nnz_of(name):,}",
+            "sparsity %": f"{100 * (1 - density[name]):.2f}",
+            "R_s": f"{rate[name]:.3f}",
+        }
+        for name in topology
+    ]

@@ -77,7 +77,10 @@ def recipe_of(values: Mapping[str, Any], where: str) -> Recipe:
 def load(source: str | Path, settings: Iterable[str] = ()) -> Recipe:
     """The recipe in the file `source`, or the shipped one of that name (`demo/rigl-itop`), with `settings` applied."""
     path = find(source)
-    values = parse(path.read_text(encoding="utf-8"), str(path))
+    try:
+        values = parse(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise RegrowError(f"{path}: not a recipe, as it is not UTF-8 text ({error.reason}).") from None
     if not isinstance(values, dict):
         raise RegrowError(f"{path}: holds {type(values).__name__}, not the keys of a recipe such as `name`, `data`.")
     where = str(path)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from math import prod
 
 from regrow.core.errors import RegrowError, nearest
@@ -70,13 +71,6 @@ class ERK:
 
 
 @dataclass(frozen=True)
-class ER(ERK):
-    """Erdos-Renyi: as ERK, counting channels only, not kernel sizes."""
-
-    kernel: bool = field(default=False, init=False)
-
-
-@dataclass(frozen=True)
 class Overrides:
     """Densities by name or pattern (`fnmatch`), paid for by the other layers, which share the rest as `base` says.
 
@@ -97,7 +91,11 @@ class Overrides:
         return _paid(shapes, density, named, self.base)
 
 
-DISTRIBUTIONS: dict[str, Callable[..., Distribution]] = {"uniform": Uniform, "er": ER, "erk": ERK}
+DISTRIBUTIONS: dict[str, Callable[..., Distribution]] = {
+    "uniform": Uniform,
+    "er": partial(ERK, kernel=False),
+    "erk": ERK,
+}
 
 
 def _paid(shapes: Shapes, density: float, named: Mapping[str, float], base: Distribution) -> dict[str, float]:

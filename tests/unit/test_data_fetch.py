@@ -52,7 +52,7 @@ def test_missing_data_names_the_folder_and_the_way_out(
     with pytest.raises(RegrowError) as caught:
         load(name)
     message = str(caught.value)
-    for part in (str(tmp_path / folder), "$REGROW_DATA", "--data digits", "no route"):
+    for part in (str(tmp_path / folder), "$REGROW_DATA", "data: digits", "no route"):
         assert part in message
 
 

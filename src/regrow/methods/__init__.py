@@ -25,6 +25,8 @@ DROPS: dict[str, scores.Score] = {
     "random": scores.random,
 }
 
+ROUNDINGS: dict[str, Callable[[float], int]] = {"floor": math.floor, "ceil": math.ceil}
+
 _itop = partial(DropGrow, fraction=Cosine(0.5, 0.005), rounding=math.ceil)
 
 METHODS: dict[str, Callable[..., Method]] = {
@@ -47,7 +49,12 @@ METHODS: dict[str, Callable[..., Method]] = {
     "snfs": SNFS,
 }
 
-_TABLES: dict[str, dict[str, Any]] = {"drop": DROPS, "grow": GROWTHS, "redistribute": REDISTRIBUTIONS}
+_TABLES: dict[str, dict[str, Any]] = {
+    "drop": DROPS,
+    "grow": GROWTHS,
+    "redistribute": REDISTRIBUTIONS,
+    "rounding": ROUNDINGS,
+}
 
 
 def build(name: str, **hyper: Any) -> Method:

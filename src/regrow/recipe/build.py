@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,6 @@ from regrow.recipe.schema import Recipe
 from regrow.sparsifier import Sparsifier, sparsify
 from regrow.train import data, models
 from regrow.train.job import Job
-
-ROUNDINGS = {"floor": math.floor, "ceil": math.ceil}
 
 
 def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
@@ -114,8 +111,6 @@ def method_of(spec: schema.MethodSpec) -> Method:
 
 def _checked(key: str, value: Any, own: Any) -> Any:
     """`value` if it may stand where the method has `own`: a rule by its name, a schedule by its first value."""
-    if key == "rounding":
-        return choose(ROUNDINGS, str(value), "rounding")
     kinds: tuple[type, ...] = (bool,) if isinstance(own, bool) else (int, float)
     if own is None or (callable(own) and not is_dataclass(own)):
         kinds = (str,)

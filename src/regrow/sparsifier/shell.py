@@ -266,6 +266,6 @@ class Sparsifier:
             )
         if every.updates(self.total_steps) == 0:
             raise RegrowError(
-                f"{describe(self.method)} updates every {every.interval} steps, the run has {self.total_steps}: no "
-                f"update would ever happen; pass every={max(1, self.total_steps // 20)}, or method='static'"
+                f"{type(self.method).__name__} updates every {every.interval} steps, the run has {self.total_steps}: "
+                f"no update would ever happen; pass every={max(1, self.total_steps // 20)}, or method='static'"
             )

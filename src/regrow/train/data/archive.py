@@ -38,7 +38,7 @@ def npz(request: Request) -> TensorData:
 
 def _read(path: Path) -> dict[str, NDArray[np.generic]]:
     if not path.is_file():
-        raise RegrowError(f"no data file {path}; `--data digits` needs none")
+        raise RegrowError(f"no data file {path}; `data: digits` needs none")
     try:
         with np.load(path, allow_pickle=False) as archive:
             found = list(archive.files)

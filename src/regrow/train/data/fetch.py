@@ -43,7 +43,7 @@ def download(url: str, md5: str, target: Path) -> None:
     except (OSError, HTTPException) as error:
         raise RegrowError(
             f"{target} is missing and cannot be fetched from {url} ({error}). Put the official files in "
-            f"{target.parent} (its root is set by $REGROW_DATA), or take `--data digits`, which needs no files"
+            f"{target.parent} (its root is set by $REGROW_DATA), or take `data: digits`, which needs no files"
         ) from error
 
 

@@ -127,7 +127,7 @@ def folder(request: Request) -> FolderData:
     root = Path(path if size.isdecimal() else request.argument).expanduser()
     names = sorted(entry.name for entry in root.glob("train/*") if entry.is_dir())
     if not names:
-        raise RegrowError(f"{root / 'train'} holds no class folders; `--data digits` needs no files")
+        raise RegrowError(f"{root / 'train'} holds no class folders; `data: digits` needs no files")
     parts = {part: found for part in ("train", "val", "test") if (found := listing(root / part, names))[0]}
     if "train" not in parts or len(parts) == 1:
         raise RegrowError(

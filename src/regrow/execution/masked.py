@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from regrow.core.errors import RegrowError
 from regrow.core.patterns import Pattern
@@ -172,7 +173,7 @@ class MaskedWeight:
         self.wanted = False
         self.dense: Tensor | None = None
         self.moment: Tensor | None = None
-        self._last: tuple[Tensor, int] | None = None
+        self._handles: list[RemovableHandle] = []
 
     def cover(self, topology: Topology) -> None:
         """Take the mask from the topology; rows that no site covers stay."""
@@ -193,14 +194,19 @@ class MaskedWeight:
             raise RegrowError(f"{self.parts[0].name!r} is sparse already; finalize() the sparsifier it is under first")
 
     def watch(self) -> None:
-        self._handle = self.parameter.register_post_accumulate_grad_hook(self._accumulated)  # type: ignore[no-untyped-call]
+        if self.parameter.requires_grad:  # not for inference
+            self._handles = [
+                self.parameter.register_hook(self._arriving),  # type: ignore[no-untyped-call]
+                self.parameter.register_post_accumulate_grad_hook(self._accumulated),  # type: ignore[no-untyped-call]
+            ]
 
     def unwatch(self) -> None:
-        self._handle.remove()
+        for handle in self._handles:
+            handle.remove()
         self.forget()
 
     def forget(self) -> None:
-        self.dense = self._last = None
+        self.dense = None
 
     def remember(self, decay: float, dense: Tensor | None) -> None:
         """moment <- decay moment + g, with g in the scale the optimizer saw (unscaled, clipped).
@@ -224,26 +230,19 @@ class MaskedWeight:
                 self.dense = grad.clone()
             grad.mul_(self.current_mask())
 
-    def _accumulated(self, parameter: Tensor) -> None:
-        grad = parameter.grad
-        assert grad is not None
-        if self.wanted:
-            self._keep(grad)
-        grad.mul_(self.current_mask())
-        self._last = (grad, grad._version) if self.wanted else None
-
-    def _keep(self, grad: Tensor) -> None:
-        """Sum over micro-batches. One more accumulation is one more version of the same tensor; anything else
-        (zero_grad, a new tensor) starts a new sum."""
-        if (
-            self.dense is not None
-            and self._last is not None
-            and grad is self._last[0]
-            and grad._version == self._last[1] + 1
-        ):
-            self.dense.mul_(1 - self.mask).add_(grad)
+    def _arriving(self, grad: Tensor) -> None:
+        """Sum the dense gradient over micro-batches, which accumulate until zero_grad; then a new sum begins."""
+        if not self.wanted:
+            return
+        before = self.parameter.grad
+        if self.dense is None or before is None or not before.any():
+            self.dense = grad.detach().clone()
         else:
-            self.dense = grad.clone()
+            self.dense.add_(grad.detach())
+
+    def _accumulated(self, parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        parameter.grad.mul_(self.current_mask())
 
 
 def _by_parameter(parts: Mapping[str, Part]) -> list[list[Part]]:

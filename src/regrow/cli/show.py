@@ -43,6 +43,7 @@ def _show_recipe(source: str) -> None:
 
 
 def _show_run(folder: RunFolder) -> None:
+    from regrow.recipe.build import method_of
     from regrow.recipe.folders import layers
     from regrow.recipe.load import load
     from regrow.train.record import read_json, rows
@@ -61,7 +62,7 @@ def _show_run(folder: RunFolder) -> None:
     if metrics:
         typer.echo(", ".join(f"{key} {_short(value)}" for key, value in metrics[-1].items() if value is not None))
     if recipe.method and folder.checkpoint.exists():
-        print_table(layers(folder), left=["layer"])
+        print_table(layers(folder, method_of(recipe.method)), left=["layer"])
 
 
 def _short(value: Any) -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from regrow.core import growth
 from regrow.core.errors import RegrowError
 from regrow.core.topology import Topology
+from regrow.methods.base import Method
+from regrow.methods.drop_grow import DropGrow
+from regrow.metrics.exploration import forecast
 from regrow.recipe.load import dump, load
 from regrow.recipe.schema import LABELS, Recipe
 from regrow.train import atomic, checkpoint
@@ -48,13 +53,14 @@ def runs_in(path: Path) -> list[RunFolder]:
     return [RunFolder(file.parent) for file in found]
 
 
-def layers(folder: RunFolder) -> list[dict[str, str]]:
-    """Per sparse layer of the checkpoint: what exists, and what ever did."""
+def layers(folder: RunFolder, method: Method) -> list[dict[str, str]]:
+    """Per sparse layer of the checkpoint: what exists, what ever did, and what will have where that can be foreseen."""
     state = checkpoint.load(folder.checkpoint)["sparsifier"]
     if state is None:
         raise RegrowError(f"{folder.checkpoint} holds no sparsifier, but {folder.recipe} names a method.")
     topology, explored = Topology.unpack(state["topology"]), Topology.unpack(state["explored"])
     density, rate = topology.densities(), explored.densities()
+    ahead = _forecast(topology, method, state["setup"]["total_steps"])
     return [
         {
             "layer": name,
@@ -62,6 +68,15 @@ def layers(folder: RunFolder) -> list[dict[str, str]]:
             "weights": f"{topology.nnz_of(name):,}",
             "sparsity %": f"{100 * (1 - density[name]):.2f}",
             "R_s": f"{rate[name]:.3f}",
+            **({"R_s forecast": f"{ahead[name]:.3f}"} if ahead else {}),
         }
         for name in topology
     ]
+
+
+def _forecast(topology: Topology, method: Method, total_steps: int) -> Mapping[str, float]:
+    """R_s per layer at the end of the run, where growth is random and so foreseeable; else nothing."""
+    if not isinstance(method, DropGrow) or method.grow is not growth.random or method.every is None:
+        return {}
+    course = forecast(topology.shapes, topology.densities(), method.fraction, method.every, total_steps)
+    return course[-1].layers

@@ -2,5 +2,6 @@
 
 from regrow.execution.base import Backend
 from regrow.execution.masked import MaskedBackend
+from regrow.execution.sparse import SparseBackend
 
-BACKENDS: dict[str, type[Backend]] = {"masked": MaskedBackend}
+BACKENDS: dict[str, type[Backend]] = {"masked": MaskedBackend, "sparse": SparseBackend}

@@ -1,0 +1,115 @@
+"""Sparse execution: only the surviving weights exist, in the model, in its gradients and in the optimizer's state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from regrow.core.patterns import Pattern
+from regrow.core.site import Signal, Site
+from regrow.core.topology import Topology
+from regrow.execution.optimizers import check_moment, fresh_state, group_of
+from regrow.execution.parts import locate
+from regrow.execution.sparse_sites import layers_of
+from regrow.execution.sparse_weight import SparseWeight
+
+
+class SparseBackend:
+    """Layers become SparseLinear in place, each with the same Parameter object, and leave as they came."""
+
+    note = "sparse: only the surviving weights are stored, multiplied and given optimizer state"
+
+    topology: Topology
+
+    def attach(self, model: nn.Module, topology: Topology, optimizer: Optimizer | None = None) -> None:
+        layers = layers_of(model, locate(model, topology))
+        fresh = {name: _fresh(optimizer, layer) for name, layer in layers.items()}
+        self._optimizer, self.topology = optimizer, topology
+        self._needs: frozenset[str] = frozenset()
+        self._births: Mapping[str, int] = {}
+        self._weights = {
+            name: SparseWeight(layer, topology.index(name), optimizer, fresh[name]) for name, layer in layers.items()
+        }
+
+    def expect(self, needs: frozenset[str], births: Mapping[str, int]) -> None:
+        self._needs, self._births = needs, births
+        for weight in self._weights.values():
+            if self._optimizer is not None and "moment" in needs and "dense_moment" not in needs:
+                check_moment(self._optimizer, weight.fresh)
+            weight.want(bool(needs & {"dense_grad", "dense_moment"}))
+
+    @property
+    def ready(self) -> bool:
+        weights = self._weights.values()
+        arrived = {
+            "dense_grad": any(not weight.witness.empty for weight in weights),
+            "dense_moment": any(weight.moment is not None for weight in weights),
+        }
+        return all(here for signal, here in arrived.items() if signal in self._needs)
+
+    def sites(self, pattern: Pattern) -> dict[str, Site]:
+        return {name: self._site(name, weight, pattern) for name, weight in self._weights.items()}
+
+    def mask_grads(self) -> None:
+        for weight in self._weights.values():
+            weight.accept_by_hand()
+
+    @torch.no_grad()
+    def commit(self, topology: Topology, reborn: Mapping[str, Tensor] | None = None) -> None:
+        for name, weight in self._weights.items():
+            weight.move(topology.index(name), (reborn or {}).get(name))
+        self.topology = topology
+
+    def project(self) -> None:
+        """Nothing outside the topology exists."""
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        for weight in self._weights.values():
+            weight.layer.loaded = None
+            if "dense_moment" in self._needs:
+                weight.remember()
+
+    def buffers(self) -> dict[str, Tensor]:
+        return {name: weight.moment for name, weight in self._weights.items() if weight.moment is not None}
+
+    @torch.no_grad()
+    def restore(self, topology: Topology, buffers: Mapping[str, Tensor]) -> None:
+        for name, weight in self._weights.items():
+            weight.adopt(topology.index(name))
+            buffer = buffers.get(name)
+            weight.moment = None if buffer is None else buffer.to(weight.parameter)
+        self.topology = topology
+
+    @torch.no_grad()
+    def detach(self) -> None:
+        for weight in self._weights.values():
+            weight.leave()
+        self._weights = {}
+
+    @torch.no_grad()
+    def _site(self, name: str, weight: SparseWeight, pattern: Pattern) -> Site:
+        dense_moment = "dense_moment" in self._needs
+        ranked_by: Signal = "moment" if dense_moment else "grad"
+        wants = bool(self._needs & {"dense_grad", "dense_moment"}) and name in self._births
+        return Site(
+            name=name,
+            shape=self.topology.shape(name),
+            index=weight.at,
+            weight=weight.parameter.detach().clone(),
+            target=weight.target,
+            pattern=pattern,
+            grad=weight.grad("dense_grad" in self._needs) if "grad" in self._needs else None,
+            moment=weight.first_moment(dense_moment) if "moment" in self._needs and self._optimizer else None,
+            candidates=weight.candidates(pattern, self._births[name], dense_moment) if wants else None,
+            ranked_by=ranked_by,
+        )
+
+
+def _fresh(optimizer: Optimizer | None, layer: nn.Linear) -> dict[str, float]:
+    group = None if optimizer is None else group_of(optimizer, cast(nn.Parameter, layer.weight))
+    return {} if optimizer is None or group is None else fresh_state(optimizer, group)

@@ -1,0 +1,171 @@
+"""SparseWeight: the surviving weights of one layer, and what follows them through its changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from regrow.core import positions
+from regrow.core.patterns import Candidates, Pattern
+from regrow.execution.optimizers import decay_of, first_moment, group_of
+from regrow.execution.sparse_linear import SparseLinear
+from regrow.execution.witness import Witness
+
+Change = Callable[[Tensor, float], Tensor]
+"""(a vector over the old positions, what a fresh entry holds) -> the vector over the new ones."""
+
+
+class SparseWeight:
+    """The weights of one layer: their positions, their optimizer state, and what is kept of the dense gradient."""
+
+    def __init__(self, layer: nn.Linear, at: Tensor, optimizer: Optimizer | None, fresh: dict[str, float]) -> None:
+        self.parameter, self.at, self.target = cast(nn.Parameter, layer.weight), at, at.numel()
+        self.fresh, self._optimizer = fresh, optimizer
+        self.moment: Tensor | None = None
+        self.forget_raw()
+        self._carry(lambda dense, _: dense.reshape(-1)[at], partial(SparseLinear.take_over, layer, at))
+        self.layer = cast(SparseLinear, layer)
+        self._handle = self.parameter.register_post_accumulate_grad_hook(self._accumulated)  # type: ignore[no-untyped-call]
+
+    @property
+    def witness(self) -> Witness:
+        return self.layer.witness
+
+    def want(self, dense: bool) -> None:
+        """Shall the coming backward passes leave the dense gradient?"""
+        self.witness.wanted = dense
+        self.forget()
+
+    def forget(self) -> None:
+        self.witness.forget()
+        self.forget_raw()
+
+    def forget_raw(self) -> None:
+        self._raw: Tensor | None = None  # the gradient as it accumulated: before clipping and unscaling
+        self._last: tuple[Tensor, int] | None = None
+
+    def accept_by_hand(self) -> None:
+        """For a gradient that no hook saw."""
+        grad = self.parameter.grad
+        if grad is not None and self.witness.wanted and self.witness.empty:
+            self._accumulated(self.parameter)
+
+    def _accumulated(self, parameter: Tensor) -> None:
+        """Sum over micro-batches. One more accumulation is one more version of the same tensor; anything else
+        (zero_grad, a new tensor) starts a new sum."""
+        grad = parameter.grad
+        if grad is None or not self.witness.wanted:
+            return
+        goes_on = self._last is not None and grad is self._last[0] and grad._version == self._last[1] + 1
+        self.witness.accept(afresh=not goes_on)
+        self._raw, self._last = grad.detach().clone(), (grad, grad._version)
+
+    def grad(self, raw: bool) -> Tensor:
+        """The gradient at the active weights: in the scale of the dense one, or as the optimizer sees it."""
+        grad = self._raw if raw and self._raw is not None else self.parameter.grad
+        return torch.zeros_like(self.parameter) if grad is None else grad.detach().clone()
+
+    def first_moment(self, dense: bool) -> Tensor:
+        """At the active weights: the optimizer's, or that of the dense momentum."""
+        if dense:
+            moment = None if self.moment is None else self.moment.reshape(-1)[self.at]
+        else:
+            moment = None if self._optimizer is None else first_moment(self._optimizer, self.parameter)
+        return torch.zeros_like(self.parameter) if moment is None else moment.clone()
+
+    def candidates(self, pattern: Pattern, k: int, by_moment: bool) -> Candidates | None:
+        """The k best inactive positions by the dense signal; None for a layer that no backward pass reached."""
+        if by_moment:
+            return None if self.moment is None else pattern.collect(self.moment, self.at, k)
+        if self.witness.empty:
+            return None
+        found = [self._within(pattern, k, first, block) for first, block in self.witness.blocks()]
+        every = Candidates(torch.cat([f.position for f in found]), torch.cat([f.score for f in found]))
+        reached = bool(every.score.any()) or (self._raw is not None and bool(self._raw.any()))
+        return every if reached else None
+
+    def _within(self, pattern: Pattern, k: int, row: int, block: Tensor) -> Candidates:
+        first = row * self.layer.in_features
+        bounds = torch.tensor([first, first + block.numel()], dtype=self.at.dtype)
+        low, high = torch.searchsorted(self.at, bounds).tolist()
+        found = pattern.collect(block, self.at[low:high] - first, k)
+        return Candidates(found.position + first, found.score)
+
+    def remember(self) -> None:
+        """moment <- decay moment + g, with g in the scale the optimizer saw (unscaled, clipped).
+
+        Out of place: whoever holds a saved state keeps it.
+        """
+        grad, raw = self.parameter.grad, self._raw
+        if not self.witness.empty and grad is not None and raw is not None:
+            dense = self.witness.total()
+            seen, was = grad.double().norm(), raw.double().norm()
+            dense = dense * float(seen / was) if was > 0 else dense
+            self.moment = dense if self.moment is None else self.moment * self._decay() + dense
+        self.forget()
+
+    def move(self, at: Tensor, reborn: Tensor | None) -> None:
+        """To other positions: what stays keeps value and state, births start at zero and fresh."""
+        if reborn is None and torch.equal(at, self.at):
+            return
+        change = self._change(at, reborn)
+        self._carry(change, partial(self.layer.move, at, change(self.parameter.detach(), 0.0)))
+        self.at = at
+
+    def adopt(self, at: Tensor) -> None:
+        """The positions of a checkpoint, whose optimizer state the caller loads."""
+        loaded, self.layer.loaded = self.layer.loaded, None
+        weight = self.parameter.detach()
+        values = self._change(at, None)(weight, 0.0) if loaded is None else loaded.reshape(-1)[at].to(weight)
+        self.layer.move(at, values)
+        self.parameter.grad, self.at = None, at
+        self.forget()
+
+    def leave(self) -> None:
+        """Give the plain layer back, with its gradient and optimizer state."""
+        self._handle.remove()
+        self._carry(self.layer.dense, self.layer.leave)
+
+    def _change(self, at: Tensor, reborn: Tensor | None) -> Change:
+        """What takes a vector over the old positions to one over the new."""
+        stay, kept = positions.contains(at, self.at), positions.contains(self.at, at)
+        if reborn is not None:
+            stay &= ~positions.contains(reborn, self.at)
+            kept &= ~positions.contains(reborn, at)
+        source, target = stay.nonzero().squeeze(1), kept.nonzero().squeeze(1)
+
+        def change(values: Tensor, fresh: float) -> Tensor:
+            return values.new_full((at.numel(),), fresh).index_copy_(0, target, values.index_select(0, source))
+
+        return change
+
+    def _carry(self, change: Change, swap: Callable[[], object]) -> None:
+        """Take gradient and optimizer state through `change`, while `swap` does its part to the layer. In place where
+        the shape stays: nothing compiled or captured notices."""
+        grad, state = self.parameter.grad, self._state()
+        new_grad = None if grad is None else change(grad, 0.0)
+        new_state = {key: change(value, self.fresh[key]) for key, value in state.items()}
+        swap()
+        if grad is not None and new_grad is not None:
+            self.parameter.grad = _into(grad, new_grad)
+        if self._optimizer is not None and state:
+            self._optimizer.state[self.parameter].update({k: _into(state[k], v) for k, v in new_state.items()})
+
+    def _state(self) -> dict[str, Tensor]:
+        """The optimizer's entries shaped like the parameter: found by shape, never by type."""
+        state = {} if self._optimizer is None else self._optimizer.state.get(self.parameter, {})
+        shape = self.parameter.shape
+        return {k: v for k, v in state.items() if k in self.fresh and isinstance(v, Tensor) and v.shape == shape}
+
+    def _decay(self) -> float:
+        group = None if self._optimizer is None else group_of(self._optimizer, self.parameter)
+        return decay_of(group or {})
+
+
+def _into(old: Tensor, new: Tensor) -> Tensor:
+    return old.copy_(new) if old.shape == new.shape else new

@@ -229,3 +229,19 @@ def test_a_layer_without_a_backward_pass(method: str) -> None:
     steps(range(7, STEPS + 1))
     assert sparsifier.topology.nnz == first.nnz
     assert not torch.equal(sparsifier.topology.index("right.weight"), first.index("right.weight"))
+
+
+def test_a_gradient_of_nothing_but_zeros_moves_nothing() -> None:
+    """Where there is nothing to rank by, ties by position would herd the weights into the first rows."""
+    model = Branches()
+    model.used = ("left", "right")
+    optimizer = OPTIMIZERS["sgd-momentum"](model.parameters())
+    sparsifier = sparse(model, optimizer, "rigl-itop")
+    first = sparsifier.topology
+    for step in range(1, STEPS + 1):
+        inputs = torch.randn(4, 12, generator=torch.Generator().manual_seed(step))
+        (model.left(inputs).square().mean() + 0.0 * model.right(inputs).square().mean()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert torch.equal(sparsifier.topology.index("right.weight"), first.index("right.weight"))
+    assert not torch.equal(sparsifier.topology.index("left.weight"), first.index("left.weight"))

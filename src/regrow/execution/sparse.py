@@ -55,8 +55,7 @@ class SparseBackend:
         return {name: self._site(name, weight, pattern) for name, weight in self._weights.items()}
 
     def mask_grads(self) -> None:
-        for weight in self._weights.values():
-            weight.accept_by_hand()
+        """None exist outside the topology."""
 
     @torch.no_grad()
     def commit(self, topology: Topology, reborn: Mapping[str, Tensor] | None = None) -> None:
@@ -65,7 +64,7 @@ class SparseBackend:
         self.topology = topology
 
     def project(self) -> None:
-        """Nothing outside the topology exists."""
+        """No weights exist outside the topology."""
 
     @torch.no_grad()
     def settle(self) -> None:

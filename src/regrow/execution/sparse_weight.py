@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from regrow.core import positions
 from regrow.core.patterns import Candidates, Pattern
+from regrow.core.select import select
 from regrow.execution.optimizers import decay_of, first_moment, group_of
 from regrow.execution.sparse_linear import SparseLinear
 from regrow.execution.witness import Witness
@@ -27,10 +28,10 @@ class SparseWeight:
         self.parameter, self.at, self.target = cast(nn.Parameter, layer.weight), at, at.numel()
         self.fresh, self._optimizer = fresh, optimizer
         self.moment: Tensor | None = None
-        self.forget_raw()
+        self._raw: Tensor | None = None  # the gradient as it arrived: before clipping and unscaling
         self._carry(lambda dense, _: dense.reshape(-1)[at], partial(SparseLinear.take_over, layer, at))
         self.layer = cast(SparseLinear, layer)
-        self._handle = self.parameter.register_post_accumulate_grad_hook(self._accumulated)  # type: ignore[no-untyped-call]
+        self._handles = [self.parameter.register_hook(self._arriving)] if self.parameter.requires_grad else []  # type: ignore[no-untyped-call]
 
     @property
     def witness(self) -> Witness:
@@ -43,27 +44,16 @@ class SparseWeight:
 
     def forget(self) -> None:
         self.witness.forget()
-        self.forget_raw()
+        self._raw = None
 
-    def forget_raw(self) -> None:
-        self._raw: Tensor | None = None  # the gradient as it accumulated: before clipping and unscaling
-        self._last: tuple[Tensor, int] | None = None
-
-    def accept_by_hand(self) -> None:
-        """For a gradient that no hook saw."""
-        grad = self.parameter.grad
-        if grad is not None and self.witness.wanted and self.witness.empty:
-            self._accumulated(self.parameter)
-
-    def _accumulated(self, parameter: Tensor) -> None:
-        """Sum over micro-batches. One more accumulation is one more version of the same tensor; anything else
-        (zero_grad, a new tensor) starts a new sum."""
-        grad = parameter.grad
-        if grad is None or not self.witness.wanted:
+    def _arriving(self, grad: Tensor) -> None:
+        """Sum over micro-batches, which accumulate until zero_grad; then a new sum begins."""
+        if not self.witness.wanted:
             return
-        goes_on = self._last is not None and grad is self._last[0] and grad._version == self._last[1] + 1
-        self.witness.accept(afresh=not goes_on)
-        self._raw, self._last = grad.detach().clone(), (grad, grad._version)
+        before = self.parameter.grad
+        afresh = self._raw is None or before is None or not bool(before.any())
+        self.witness.accept(afresh)
+        self._raw = grad.detach().clone() if afresh or self._raw is None else self._raw + grad.detach()
 
     def grad(self, raw: bool) -> Tensor:
         """The gradient at the active weights: in the scale of the dense one, or as the optimizer sees it."""
@@ -84,10 +74,12 @@ class SparseWeight:
             return None if self.moment is None else pattern.collect(self.moment, self.at, k)
         if self.witness.empty:
             return None
-        found = [self._within(pattern, k, first, block) for first, block in self.witness.blocks()]
-        every = Candidates(torch.cat([f.position for f in found]), torch.cat([f.score for f in found]))
-        reached = bool(every.score.any()) or (self._raw is not None and bool(self._raw.any()))
-        return every if reached else None
+        best: Candidates | None = None
+        for first, block in self.witness.blocks():
+            found = self._within(pattern, k, first, block)
+            best = found if best is None else _best(best, found, k)
+        reached = (best is not None and bool(best.score.any())) or (self._raw is not None and bool(self._raw.any()))
+        return best if reached else None
 
     def _within(self, pattern: Pattern, k: int, row: int, block: Tensor) -> Candidates:
         first = row * self.layer.in_features
@@ -128,7 +120,8 @@ class SparseWeight:
 
     def leave(self) -> None:
         """Give the plain layer back, with its gradient and optimizer state."""
-        self._handle.remove()
+        for handle in self._handles:
+            handle.remove()
         self._carry(self.layer.dense, self.layer.leave)
 
     def _change(self, at: Tensor, reborn: Tensor | None) -> Change:
@@ -169,3 +162,10 @@ class SparseWeight:
 
 def _into(old: Tensor, new: Tensor) -> Tensor:
     return old.copy_(new) if old.shape == new.shape else new
+
+
+def _best(lower: Candidates, upper: Candidates, k: int) -> Candidates:
+    """The k best of both; those of `upper` lie at higher positions."""
+    position, score = torch.cat([lower.position, upper.position]), torch.cat([lower.score, upper.score])
+    chosen = select(score, min(k, score.numel()))
+    return Candidates(position[chosen], score[chosen])

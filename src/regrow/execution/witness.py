@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import count
 
-import torch
 from torch import Tensor
 
 Pair = tuple[Tensor, Tensor]
@@ -40,8 +39,7 @@ class Witness:
         call, x = next(self._calls), x.detach()
 
         def arrived(grad: Tensor) -> None:
-            if not torch.is_grad_enabled():  # else a graph is being made, and nothing accumulates yet
-                self._noted[call] = (grad.detach().reshape(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1]))
+            self._noted[call] = (grad.detach().reshape(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1]))
 
         y.register_hook(arrived)  # type: ignore[no-untyped-call]
 

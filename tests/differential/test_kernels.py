@@ -1,0 +1,204 @@
+"""The compiled kernels against the same product in dense float64, on every instruction set of this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from regrow.core.errors import RegrowError
+from regrow.execution import native, ops, reference
+from regrow.execution.index import Index
+
+ISAS = native.available()
+BATCHES = (1, 2, 3, 7, 16, 64, 65, 128, 200, 1000)
+SHAPES = {  # name -> out, in, density
+    "plain": (37, 53, 0.2),
+    "one row": (1, 40, 0.5),
+    "one column": (40, 1, 0.5),
+    "one weight": (1, 1, 1.0),
+    "full": (9, 11, 1.0),
+    "empty": (5, 6, 0.0),
+    "wide: blocks of columns": (20, 9000, 0.01),
+    "tall: blocks of rows": (9000, 20, 0.01),
+}
+
+
+@pytest.fixture(params=ISAS)
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = native.isa()
+    native.use(request.param)
+    yield request.param
+    native.use(before)
+
+
+def index_of(out: int, width: int, density: float) -> Index:
+    return Index.of((torch.rand(out * width) < density).nonzero().squeeze(1), (out, width))
+
+
+def dense(index: Index, values: Tensor) -> Tensor:
+    out, width = index.shape
+    return values.new_zeros(out * width).index_put((index.positions(),), values).view(out, width)
+
+
+def in_lanes(x: Tensor) -> Tensor:
+    return x.t().contiguous().t()
+
+
+def results(x: Tensor, values: Tensor, bias: Tensor, grad: Tensor, index: Index) -> list[Tensor]:
+    """Output and the three gradients."""
+    leaves = [t.detach().requires_grad_() for t in (x, values, bias)]
+    y = ops.sparse_linear(*leaves, index)
+    return [y.detach(), *torch.autograd.grad(y, leaves, grad)]
+
+
+def exact(x: Tensor, values: Tensor, bias: Tensor, grad: Tensor, index: Index) -> list[Tensor]:
+    leaves = [t.detach().double().requires_grad_() for t in (x, values, bias)]
+    y = linear(leaves[0], dense(index, leaves[1]), leaves[2])
+    return [y.detach(), *torch.autograd.grad(y, leaves, grad.double())]
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_products_are_those_of_the_dense_layer(isa: str, shape: tuple[int, int, float]) -> None:
+    out, width, _ = shape
+    index = index_of(*shape)
+    values, bias = torch.randn(index.nnz), torch.randn(out)
+    for n in BATCHES if width * out < 10**4 else (1, 65, 130):
+        x, grad = in_lanes(torch.randn(n, width)), in_lanes(torch.randn(n, out))
+        ours, true = results(x, values, bias, grad, index), exact(x, values, bias, grad, index)
+        assert ops.is_lanes(ours[0])
+        for mine, other in zip(ours, true, strict=True):
+            torch.testing.assert_close(mine.double(), other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("needs", [(True, False, False), (False, True, False), (False, False, True), (True, False, True)])
+def test_gradients_that_nobody_needs_are_not_made(isa: str, needs: tuple[bool, bool, bool]) -> None:
+    index = index_of(30, 20, 0.3)
+    values, x, grad = torch.randn(index.nnz), in_lanes(torch.randn(37, 20)), in_lanes(torch.randn(37, 30))
+    some = torch.ops.regrow.sparse_linear_backward(grad, x, values, *index, needs)
+    true = exact(x, values, torch.zeros(30), grad, index)[1:]
+    for mine, other, needed in zip(some, true, needs, strict=True):
+        if needed:
+            torch.testing.assert_close(mine.double(), other, rtol=1e-4, atol=1e-4)
+        else:
+            assert mine.numel() == 0
+
+
+def test_strides_make_no_difference(isa: str) -> None:
+    index = index_of(12, 10, 0.4)
+    values, bias, x, grad = torch.randn(index.nnz), torch.randn(12), torch.randn(33, 10), torch.randn(33, 12)
+    expected = results(in_lanes(x), values, bias, in_lanes(grad), index)
+    forms = (x, x.repeat(1, 2)[:, :10], x.repeat_interleave(2, 0)[::2], in_lanes(x.repeat(2, 1))[:33])
+    for form in forms:
+        for mine, other in zip(results(form, values, bias, grad, index), expected, strict=True):
+            assert torch.equal(mine, other)
+    strided = values.repeat_interleave(2)[::2], bias.repeat_interleave(2)[::2]
+    assert all(map(torch.equal, results(x, *strided, grad, index), expected))
+    ones = torch.ones(1).expand(33, 12)
+    for mine, other in zip(
+        results(x, values, bias, ones, index), results(x, values, bias, ones.contiguous(), index), strict=True
+    ):
+        assert torch.equal(mine, other)
+
+
+@pytest.mark.parametrize("n", [1, 5, 40])
+@pytest.mark.parametrize("odd", [torch.nan, torch.inf, -torch.inf])
+def test_nan_and_infinity_spread_as_in_the_products_that_exist(isa: str, n: int, odd: float) -> None:
+    index = Index.of(torch.tensor([0, 2, 3, 7, 11]), (3, 4))
+    values, x, grad = torch.tensor([1.0, 2.0, -1.0, 3.0, 0.0]), torch.randn(n, 4), torch.randn(n, 3)
+    x[-1, 3] = odd
+    grad[0, 2] = odd
+    ours = results(in_lanes(x), values, torch.zeros(3), in_lanes(grad), index)
+    native.use("reference")
+    for mine, other in zip(ours, results(x, values, torch.zeros(3), grad, index), strict=True):
+        torch.testing.assert_close(mine, other, equal_nan=True, rtol=1e-4, atol=1e-4)
+
+
+def test_bits_do_not_depend_on_the_number_of_threads(isa: str) -> None:
+    index = index_of(300, 400, 0.1)
+    data = torch.randn(130, 400), torch.randn(index.nnz), torch.randn(300), torch.randn(130, 300)
+    runs = []
+    for threads in (1, 2, 2, 3):
+        torch.set_num_threads(threads)
+        runs.append(results(*data, index))
+    same = runs if isa != "reference" else runs[1:3]
+    assert all(torch.equal(a, b) for run in same for a, b in zip(run, same[0], strict=True))
+
+
+def test_work_is_shared_when_one_row_has_nearly_all_of_it(isa: str) -> None:
+    torch.set_num_threads(3)
+    index = Index.of(torch.cat((torch.arange(2000), torch.tensor([2000 * 7 + 3]))), (50, 2000))
+    data = torch.randn(40, 2000), torch.randn(index.nnz), torch.randn(50), torch.randn(40, 50)
+    for mine, other in zip(results(*data, index), exact(*data, index), strict=True):
+        torch.testing.assert_close(mine.double(), other, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.int64])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_the_index_is_the_reference_index(kind: torch.dtype, shape: tuple[int, int, float]) -> None:
+    out, width, density = shape
+    positions = (torch.rand(out * width) < density).nonzero().squeeze(1)
+    ours, plain = Index.of(positions.to(kind), (out, width)), Index.of(positions, (out, width))
+    for tensor in plain:
+        tensor.fill_(-1)
+    reference.fill(plain, positions)
+    assert all(map(torch.equal, ours, plain))
+    assert torch.equal(ours.positions(), positions)
+
+
+def test_an_index_moves_in_place() -> None:
+    index = Index.of(torch.tensor([0, 1, 5]), (2, 3))
+    addresses = [tensor.data_ptr() for tensor in index]
+    index.refill(torch.tensor([2, 3, 4]))
+    assert index.positions().tolist() == [2, 3, 4]
+    assert addresses == [tensor.data_ptr() for tensor in index]
+    with pytest.raises(RegrowError, match="cannot hold 1"):
+        index.refill(torch.tensor([2]))
+
+
+def test_positions_past_32_bits() -> None:
+    shape = (100_000, 100_000)
+    positions = torch.randint(10**10, (5000,)).unique()
+    index = Index.of(positions, shape)
+    assert torch.equal(index.positions(), positions)
+    x, values = torch.randn(2, shape[1]), torch.randn(index.nnz)
+    y = ops.sparse_linear(x, values, None, index)
+    expected = torch.zeros(shape[0]).index_add(0, positions // 10**5, values * x[0, positions % 10**5])
+    torch.testing.assert_close(y[0], expected)
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_environment_forces_an_instruction_set() -> None:
+    code = "from regrow.execution import native; print(native.isa())"
+    assert run_python(code, REGROW_ISA="portable").stdout.strip() in ("portable", "")
+    assert "did you mean 'avx512'" in run_python(code, REGROW_ISA="avx51").stderr
+
+
+def test_without_the_library_plain_torch_runs_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "_chosen", None)
+    monkeypatch.delenv(native.SWITCH, raising=False)
+    monkeypatch.setattr(native, "NAME", "missing.so")
+    native._find.cache_clear()
+    try:
+        with pytest.warns(RuntimeWarning, match="correct and slower") as said:
+            index = index_of(12, 10, 0.4)
+            data = torch.randn(33, 10), torch.randn(index.nnz), torch.randn(12), torch.randn(33, 12)
+            for mine, other in zip(results(*data, index), exact(*data, index), strict=True):
+                torch.testing.assert_close(mine.double(), other, rtol=1e-4, atol=1e-4)
+        assert len(said) == 1
+        assert native.isa() == "reference"
+        with pytest.raises(RegrowError, match="have only: reference"):
+            native.use("portable")
+    finally:
+        native._find.cache_clear()

@@ -25,7 +25,7 @@ DIGITS = "smoke/digits"
         (["run", DIGITS, "--set", "method.growth=gradient"], ["no hyper-parameter 'growth'", "did you mean 'grow'?"]),
         (["run", DIGITS, "--set", "method.grow=gradients"], ["'gradients'", "did you mean 'gradient'?"]),
         (["run", DIGITS, "--set", "method.fraction=half"], ["method.fraction is 'half'", "Cosine"]),
-        (["run", DIGITS, "--set", "method.rounding=up"], ["unknown rounding 'up'", "ceil, floor"]),
+        (["run", DIGITS, "--set", "method.rounding=up"], ["unknown rounding rule 'up'", "ceil, floor"]),
         (["run", DIGITS, "--set", "method.name=static"], ["'static' never updates", "drop `every`"]),
         (["run", DIGITS, "--set", "method.every.interval=1000"], ["no update would ever happen", "every="]),
         (["run", DIGITS, "--set", "model=mpl"], ["unknown model 'mpl'", "did you mean 'mlp'?"]),

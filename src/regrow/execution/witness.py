@@ -51,7 +51,8 @@ class Witness:
         self._noted = {}
         if self._pairs:
             grad, x = self._pairs[0]
-            if sum(g.numel() + z.numel() for g, z in self._pairs) > grad.shape[1] * x.shape[1]:
+            kept = sum(g.numel() + z.numel() for g, z in self._pairs)
+            if self._sum is not None or kept > grad.shape[1] * x.shape[1]:
                 self._sum, self._pairs = self.total(), []
 
     def total(self) -> Tensor:

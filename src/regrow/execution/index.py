@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from regrow.core.errors import RegrowError
+from regrow.execution import native, reference
 
 _MOST = 2**31 - 1
 
@@ -54,16 +55,10 @@ class Index(NamedTuple):
         """Move, in place, to other ascending flat positions of the same number. Counting sorts, O(nnz + out + in)."""
         if positions.numel() != self.nnz:
             raise RegrowError(f"an index of {self.nnz} connections cannot hold {positions.numel()}: make a new one")
-        width = self.shape[1]
-        rows = positions // width
-        columns = positions % width
-        order = torch.argsort(columns, stable=True)
-        self.columns.copy_(columns)
-        self.order.copy_(order)
-        self.rows.copy_(rows[order])
-        for pointers, which in ((self.pointers, rows), (self.pointers_t, columns)):
-            pointers[0] = 0
-            pointers[1:] = torch.bincount(which, minlength=pointers.numel() - 1).cumsum(0)
+        if native.serves():
+            native.index(positions.contiguous(), self.shape, self)
+        else:
+            reference.fill(self, positions)
 
     def positions(self) -> Tensor:
         """The ascending flat positions [nnz], int64."""

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from regrow.execution.index import Index
+if TYPE_CHECKING:
+    from regrow.execution.index import Index
+
+
+def fill(index: Index, positions: Tensor) -> None:
+    """Make `index` that of the ascending flat positions [nnz]."""
+    width = index.shape[1]
+    rows, columns = positions // width, positions % width
+    order = torch.argsort(columns, stable=True)
+    index.columns.copy_(columns)
+    index.order.copy_(order)
+    index.rows.copy_(rows[order])
+    for pointers, which in ((index.pointers, rows), (index.pointers_t, columns)):
+        pointers[0] = 0
+        pointers[1:] = torch.bincount(which, minlength=pointers.numel() - 1).cumsum(0)
 
 
 def product(x: Tensor, values: Tensor, bias: Tensor | None, index: Index) -> Tensor:
@@ -16,11 +32,11 @@ def product(x: Tensor, values: Tensor, bias: Tensor | None, index: Index) -> Ten
 
 def gradients(
     grad: Tensor, x: Tensor, values: Tensor, index: Index, needs: tuple[bool, bool, bool]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """dX = G W, in lanes; dW = (G^T X) at the surviving weights; db = sum_n G. grad [N, out]; not needed: empty."""
-    none = values.new_empty(0)
-    dx = _multiply(index.pointers_t, index.rows, values[index.order], grad.t()).t() if needs[0] else x.new_empty(0)
-    return dx, _sampled(grad, x, index).to(values.dtype) if needs[1] else none, grad.sum(0) if needs[2] else none
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """dX = G W, in lanes; dW = (G^T X) at the surviving weights; db = sum_n G. grad [N, out]."""
+    dx = _multiply(index.pointers_t, index.rows, values[index.order], grad.t()).t() if needs[0] else None
+    dw = _sampled(grad, x, index).to(values.dtype) if needs[1] else None
+    return dx, dw, grad.sum(0) if needs[2] else None
 
 
 def _multiply(pointers: Tensor, columns: Tensor, values: Tensor, x: Tensor) -> Tensor:
@@ -30,7 +46,8 @@ def _multiply(pointers: Tensor, columns: Tensor, values: Tensor, x: Tensor) -> T
     matrix = torch.sparse_coo_tensor(
         torch.stack((which, columns)), values.to(x.dtype), (rows, x.shape[0]), is_coalesced=True, check_invariants=False
     )
-    return torch.sparse.mm(matrix, x.contiguous())
+    y: Tensor = torch.sparse.mm(matrix, x.contiguous())
+    return y
 
 
 def _sampled(grad: Tensor, x: Tensor, index: Index, block: int = 2**22) -> Tensor:

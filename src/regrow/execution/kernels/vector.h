@@ -1,0 +1,60 @@
+/* Vectors of VW floats, in the vector extensions that GCC and Clang share. */
+#include <stdint.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+typedef float vec __attribute__((vector_size(4 * VW)));
+typedef float four __attribute__((vector_size(16)));
+typedef float eight __attribute__((vector_size(32)));
+typedef float loose __attribute__((vector_size(4 * VW), aligned(4), may_alias));
+
+INLINE vec load(const float *from) { return *(const loose *)from; }
+INLINE void store(float *to, vec v) { *(loose *)to = v; }
+INLINE vec spread(float s) { return s - (vec){0}; }
+
+/* An address in one register: compilers would re-associate it into one addition per load. */
+INLINE const float *lane(const float *base, int64_t offset) {
+    base += offset;
+    __asm__("" : "+r"(base));
+    return base;
+}
+
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+typedef int32_t which __attribute__((vector_size(4 * VW)));
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (which){__VA_ARGS__})
+#endif
+/* In every group g of four: elements i and i + 1 of a and b in turn; and of a, then of b. */
+#define IN_TURN(g, i) 4 * g + i, VW + 4 * g + i, 4 * g + i + 1, VW + 4 * g + i + 1
+#define IN_PAIRS(g, i) 4 * g + i, 4 * g + i + 1, VW + 4 * g + i, VW + 4 * g + i + 1
+#if VW == 16
+#define GROUPS(F, i) F(0, i), F(1, i), F(2, i), F(3, i)
+#elif VW == 8
+#define GROUPS(F, i) F(0, i), F(1, i)
+#else
+#define GROUPS(F, i) F(0, i)
+#endif
+
+/* The sums of four vectors, each in the same order of additions. */
+INLINE four sums_of(vec a, vec b, vec c, vec d) {
+    const vec ab = SHUFFLE(a, b, GROUPS(IN_TURN, 0)) + SHUFFLE(a, b, GROUPS(IN_TURN, 2));
+    const vec cd = SHUFFLE(c, d, GROUPS(IN_TURN, 0)) + SHUFFLE(c, d, GROUPS(IN_TURN, 2));
+    const vec abcd = SHUFFLE(ab, cd, GROUPS(IN_PAIRS, 0)) + SHUFFLE(ab, cd, GROUPS(IN_PAIRS, 2));
+#if VW == 16
+    const union { vec whole; eight half[2]; } u = {abcd};
+    const union { eight whole; four half[2]; } h = {u.half[0] + u.half[1]};
+    return h.half[0] + h.half[1];
+#elif VW == 8
+    const union { vec whole; four half[2]; } h = {abcd};
+    return h.half[0] + h.half[1];
+#else
+    return abcd;
+#endif
+}
+
+INLINE float sum_of(vec v) {
+    const vec zero = {0};
+    return sums_of(v, zero, zero, zero)[0];
+}

@@ -1,0 +1,128 @@
+"""The compiled kernels: found, told which instruction set to use, called on tensors in lanes."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from ctypes import CDLL, c_int, c_int64, c_void_p
+from functools import cache
+from importlib.resources import files
+
+import torch  # before the library, so that both share one pool of OpenMP threads
+from torch import Tensor
+
+from regrow.core.errors import RegrowError, choose
+
+SWITCH = "REGROW_ISA"
+NAME = "regrow_kernels.so"
+_NUMBERS = {"reference": -1, "portable": 0, "avx2": 1, "avx512": 2}
+_chosen: str | None = None
+
+
+def isa() -> str:
+    """What runs the sparse ops: "avx512", "avx2", "portable", or "reference" (plain torch, no kernels)."""
+    if _chosen is None:
+        use(os.environ.get(SWITCH) or available()[0])
+    assert _chosen is not None
+    return _chosen
+
+
+def use(name: str) -> None:
+    """Run the sparse ops on this instruction set from here on; REGROW_ISA in the environment decides at the start.
+
+    Raises:
+        RegrowError: no such instruction set, or not on this processor and in this build.
+    """
+    global _chosen
+    number = choose(_NUMBERS, name, f"instruction set ({SWITCH})")
+    if name != "reference":
+        if name not in available():
+            raise RegrowError(f"{SWITCH}={name}: this processor and build have only: {', '.join(available())}.")
+        _library().regrow_use(number)
+    _chosen = name
+
+
+def available() -> tuple[str, ...]:
+    """The instruction sets of this processor and build, best first; "reference" is always there."""
+    library = _find()
+    has = () if library is None else tuple(n for n in ("avx512", "avx2", "portable") if library.regrow_has(_NUMBERS[n]))
+    return (*has, "reference")
+
+
+def serves(*tensors: Tensor | None) -> bool:
+    """Can the kernels work on these? They take float32 on the CPU."""
+    fit = all(t is None or (t.dtype is torch.float32 and t.device.type == "cpu") for t in tensors)
+    return fit and isa() != "reference"
+
+
+def product(
+    pointers: Tensor, columns: Tensor, order: Tensor | None, values: Tensor, bias: Tensor | None, x: Tensor, y: Tensor
+) -> None:
+    """y [N, rows] = x W^T + b; x [N, width] and y in lanes. `order`: of a transposed index."""
+    tensors = map(_at, (pointers, columns, order, values, bias, x, y))
+    rows, (n, width) = pointers.numel() - 1, x.shape
+    _done(_library().regrow_product(rows, width, *tensors, n, torch.get_num_threads()))
+
+
+def gradients(
+    index: Sequence[Tensor],
+    values: Tensor,
+    grad: Tensor,
+    x: Tensor,
+    dx: Tensor | None,
+    dw: Tensor,
+    db: Tensor | None,
+) -> None:
+    """dx [N, in] = G W; dw [nnz] = (G^T X) at the surviving weights; db [out] = sum_n G. All [N, ...] in lanes."""
+    tensors = map(_at, (*index[2:], values, grad, x, dx, dw, db))
+    (n, width), out = x.shape, grad.shape[1]
+    _done(_library().regrow_gradients(width, out, *tensors, n, torch.get_num_threads()))
+
+
+def transpose(x: Tensor, to: Tensor) -> None:
+    """to [features, N] = x^T, both contiguous."""
+    _library().regrow_transpose(_at(x), *x.shape, _at(to), torch.get_num_threads())
+
+
+def index(positions: Tensor, shape: tuple[int, int], into: Sequence[Tensor]) -> None:
+    """Fill the five tensors of an `Index` from ascending flat positions [nnz], int32 or int64."""
+    wide = positions.dtype is torch.int64
+    _library().regrow_index(_at(positions), wide, positions.numel(), *shape, *map(_at, into))
+
+
+def _at(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _done(failed: int) -> None:
+    if failed:
+        raise MemoryError("regrow's kernels found no memory for their scratch")
+
+
+def _library() -> CDLL:
+    library = _find()
+    assert library is not None
+    return library
+
+
+@cache
+def _find() -> CDLL | None:
+    try:
+        library = CDLL(str(files(__package__) / NAME))
+    except OSError as error:
+        warnings.warn(
+            f"regrow's compiled kernels are missing ({error}): sparse layers run in plain torch, correct and slower. "
+            "With GCC or Clang installed, install regrow again.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    long, at = c_int64, c_void_p
+    library.regrow_product.argtypes = [long, long, at, at, at, at, at, at, at, long, c_int]
+    library.regrow_gradients.argtypes = [long, long, at, at, at, at, at, at, at, at, at, long, c_int]
+    library.regrow_transpose.argtypes = [at, long, long, at, c_int]
+    library.regrow_index.argtypes = [at, c_int, long, long, long, at, at, at, at, at]
+    for quiet in (library.regrow_use, library.regrow_transpose, library.regrow_index):
+        quiet.restype = None
+    return library

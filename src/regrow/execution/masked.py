@@ -27,6 +27,9 @@ class MaskedBackend:
 
     def attach(self, model: nn.Module, topology: Topology, optimizer: Optimizer | None = None) -> None:
         parts = locate(model, topology)
+        for part in parts.values():
+            if part.built is not None:
+                raise RegrowError(f"{part.name!r} belongs to a SparseLinear, which backend='sparse' alone can train")
         self._optimizer = optimizer
         self._weights = [MaskedWeight(mine) for mine in _by_parameter(parts)]
         self._target = {name: topology.nnz_of(name) for name in topology}

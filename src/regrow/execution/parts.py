@@ -7,7 +7,7 @@ A site is usually one parameter, under the parameter's name. The fused projectio
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from math import prod
 
@@ -19,6 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 from regrow.core.errors import RegrowError, nearest
 from regrow.core.topology import Shape
 from regrow.execution.refuse import refuse_lazy, refuse_module, refuse_weight
+from regrow.execution.sparse_linear import SparseLinear
 
 FUSED = ("q", "k", "v")
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -28,12 +29,16 @@ _SPARSE_BY_DEFAULT = (nn.Linear, _ConvNd, nn.MultiheadAttention)
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of a parameter that one site covers: all of them, or a third of a fused projection."""
+    """The rows of a parameter that one site covers: all of them, or a third of a fused projection.
+
+    `built`: the flat positions of the weights, if its layer was made as a SparseLinear.
+    """
 
     name: str
     parameter: nn.Parameter
     start: int
     shape: Shape
+    built: Tensor | None = field(default=None, compare=False)
 
     @property
     def numel(self) -> int:
@@ -94,9 +99,9 @@ def survey(
     why: dict[str, str] = {}  # pattern -> "" if it did something, else why not
     for parameter, uses in _uses(model):
         use = next((u for u in uses if isinstance(u.owner, _SPARSE_BY_DEFAULT)), uses[0])
-        wanted = {part: _matching(include, part, uses) for part in _parts(use.name, parameter)}
+        wanted = {part: _matching(include, part, uses) for part in _parts(use.name, parameter, use.owner)}
         unwanted = {part: _matching(exclude, part, uses) for part in wanted}
-        verdict = _judge(use, wanted, unwanted, _unfit(use, parameter, embeddings, known), bool(include))
+        verdict = _judge(use, wanted, unwanted, _unfit(use, next(iter(wanted)), embeddings, known), bool(include))
         verdicts.append(verdict)
         for pattern in {p for patterns in wanted.values() for p in patterns}:
             why[pattern] = "" if verdict.parts else why.get(pattern, f"{verdict.name!r} stays {verdict.reason}")
@@ -146,13 +151,14 @@ def _judge(
     return Verdict(use.name, parameter, f"sparse: weight of {kind}", parts)
 
 
-def _unfit(use: Use, parameter: nn.Parameter, embeddings: set[int], known: set[int]) -> str:
+def _unfit(use: Use, part: Part, embeddings: set[int], known: set[int]) -> str:
     """Why this parameter can never be a site, or nothing."""
+    parameter = part.parameter
     if isinstance(use.owner, _NORMS):
         return "normalisation"
     if id(parameter) in embeddings:
         return "embedding"
-    if parameter.dim() < 2 or use.name.rpartition(".")[2].startswith("bias"):
+    if len(part.shape) < 2 or use.name.rpartition(".")[2].startswith("bias"):
         return "bias or vector"
     if not parameter.requires_grad:
         return "frozen (requires_grad is False)"
@@ -171,7 +177,9 @@ def _refuse_modules(model: nn.Module, include: Sequence[str], exclude: Sequence[
             refuse_module(name, owner)
 
 
-def _parts(name: str, parameter: nn.Parameter) -> tuple[Part, ...]:
+def _parts(name: str, parameter: nn.Parameter, owner: nn.Module) -> tuple[Part, ...]:
+    if isinstance(owner, SparseLinear) and parameter is owner.weight:
+        return (Part(name, parameter, 0, owner.index.shape, owner.index.positions()),)
     shape = tuple(parameter.shape)
     if not name.endswith("in_proj_weight"):
         return (Part(name, parameter, 0, shape),)
@@ -193,7 +201,8 @@ def locate(model: nn.Module, names: Iterable[str]) -> dict[str, Part]:
             raise RegrowError(
                 f"the topology has a site {name!r}, the model has no such weight{nearest(whole, parameters)}"
             )
-        by_name = {part.name: part for part in _parts(whole, parameters[whole])}
+        owner = model.get_submodule(whole.rpartition(".")[0])
+        by_name = {part.name: part for part in _parts(whole, parameters[whole], owner)}
         if name not in by_name:
             raise RegrowError(f"the topology has a site {name!r}; the sites of this weight are {', '.join(by_name)}")
         found[name] = by_name[name]

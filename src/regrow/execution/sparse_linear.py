@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copyreg
 import math
 from typing import Any, cast
 
@@ -40,6 +39,8 @@ class SparseLinear(nn.Linear):
     witness: Witness
     loaded: Tensor | None
     """The dense matrix last loaded, until the topology that belongs to it is known too, or the next step."""
+    held: bool
+    """Is it under a sparsifier?"""
 
     def __init__(
         self, in_features: int, out_features: int, nnz: int, bias: bool = True, generator: Generator | None = None
@@ -70,7 +71,7 @@ class SparseLinear(nn.Linear):
     def _begin(self, at: Tensor) -> None:
         self.index = Index.of(at, (self.out_features, self.in_features))
         self.witness = Witness()
-        self.loaded = None
+        self.loaded, self.held = None, False
 
     def leave(self) -> nn.Linear:
         """The plain layer again, with exact zeros."""
@@ -138,10 +139,15 @@ class SparseLinear(nn.Linear):
     def __reduce_ex__(self, protocol: Any) -> Any:
         whole = nn.Parameter(self.dense(self.weight.detach()), self.weight.requires_grad)
         state = {key: value for key, value in self.__dict__.items() if key not in _OWN}
-        return copyreg.__newobj__, (nn.Linear,), state | {"_parameters": self._parameters | {"weight": whole}}  # type: ignore[attr-defined]
+        return _plain, (), state | {"_parameters": self._parameters | {"weight": whole}}
 
 
-_OWN = ("index", "witness", "loaded")
+_OWN = ("index", "witness", "loaded", "held")
+
+
+def _plain() -> nn.Linear:
+    """A plain layer, to be filled by what a copy or a pickle holds."""
+    return nn.Linear.__new__(nn.Linear)
 
 
 def refit(parameter: nn.Parameter, data: Tensor) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 
 from regrow.core.errors import RegrowError
 from regrow.execution.parts import Part
+from regrow.execution.sparse_linear import SparseLinear
 
 
 def layers_of(model: nn.Module, parts: Mapping[str, Part]) -> dict[str, nn.Linear]:
@@ -50,7 +51,7 @@ def _unfit(part: Part, uses: list[Owner]) -> str:
     leaf, parent, layer = uses[0]
     if len(uses) > 1:
         return f"shared by {len(uses)} layers"
-    if type(layer) is not nn.Linear or leaf != "weight":
+    if type(layer) not in (nn.Linear, SparseLinear) or leaf != "weight":
         return f"{leaf} of {type(layer).__name__}"
     if isinstance(parent, nn.TransformerEncoderLayer):
         return "TransformerEncoderLayer's fused inference reads it as a matrix"

@@ -25,12 +25,18 @@ class SparseWeight:
     """The weights of one layer: their positions, their optimizer state, and what is kept of the dense gradient."""
 
     def __init__(self, layer: nn.Linear, at: Tensor, optimizer: Optimizer | None, fresh: dict[str, float]) -> None:
-        self.parameter, self.at, self.target = cast(nn.Parameter, layer.weight), at, at.numel()
+        self.parameter, self.target = cast(nn.Parameter, layer.weight), at.numel()
         self.fresh, self._optimizer = fresh, optimizer
         self.moment: Tensor | None = None
         self._raw: Tensor | None = None  # the gradient as it arrived: before clipping and unscaling
-        self._carry(lambda dense, _: dense.reshape(-1)[at], partial(SparseLinear.take_over, layer, at))
-        self.layer = cast(SparseLinear, layer)
+        self._built = isinstance(layer, SparseLinear)
+        if isinstance(layer, SparseLinear):
+            self.layer, self.at = layer, layer.index.positions().to(at.dtype)
+            self.move(at, None)
+        else:
+            self._carry(lambda dense, _: dense.reshape(-1)[at], partial(SparseLinear.take_over, layer, at))
+            self.layer, self.at = cast(SparseLinear, layer), at
+        self.layer.held = True
         self._handles = [self.parameter.register_hook(self._arriving)] if self.parameter.requires_grad else []  # type: ignore[no-untyped-call]
 
     @property
@@ -119,10 +125,13 @@ class SparseWeight:
         self.forget()
 
     def leave(self) -> None:
-        """Give the plain layer back, with its gradient and optimizer state."""
+        """Give the layer back as it came, with its gradient and optimizer state."""
         for handle in self._handles:
             handle.remove()
-        self._carry(self.layer.dense, self.layer.leave)
+        self.forget()
+        self.witness.wanted, self.layer.held = False, False
+        if not self._built:
+            self._carry(self.layer.dense, self.layer.leave)
 
     def _change(self, at: Tensor, reborn: Tensor | None) -> Change:
         """What takes a vector over the old positions to one over the new."""

@@ -26,7 +26,7 @@ from regrow.execution.refuse import (
     unwrap_optimizer,
 )
 from regrow.methods.base import Method, describe
-from regrow.sparsifier.start import Start, start_topology, warn_if_trained
+from regrow.sparsifier.start import KEEPS, Start, start_topology, warn_if_trained
 from regrow.sparsifier.summary import summarise
 
 _GUARD = 16
@@ -41,7 +41,7 @@ class Sparsifier:
         method: decides the topology.
         density: share of weights kept, in (0, 1]; None only with a `Topology` as start.
         total_steps: optimizer steps in the whole run, the horizon of the schedules.
-        topology: how the run starts: "erk", "er", "uniform", a distribution, "magnitude", or a Topology.
+        topology: how the run starts: "erk", "er", "uniform", a distribution, "magnitude", "built", or a Topology.
         overrides: densities by name pattern; the other layers pay for them.
         include, exclude: patterns for the parameters that are sparse.
         pattern: which supports are legal.
@@ -86,7 +86,7 @@ class Sparsifier:
                 f"attention layer is left. Parameters: {seen}"
             )
         first = start_topology(parts, self._start, self._density, self._overrides, self.seed)
-        if not isinstance(self._start, Topology) and self._start != "magnitude":
+        if not isinstance(self._start, Topology) and self._start not in KEEPS:
             warn_if_trained(self.model, self.optimizer)
         self.backend.attach(self.model, first, self.optimizer)
         self.explored = self.topology

@@ -18,20 +18,25 @@ from regrow.core.topology import Topology
 from regrow.execution.parts import Part
 
 Start = str | Distribution | Topology
+KEEPS = ("magnitude", "built")
+"""Starts that keep what a model has learnt."""
 
 
 def start_topology(
     parts: Mapping[str, Part], start: Start, density: float | None, overrides: Mapping[str, float] | None, seed: int
 ) -> Topology:
-    """The first topology: drawn at random by a distribution, the largest weights ("magnitude"), or the one given.
+    """The first topology: drawn at random by a distribution, the largest weights ("magnitude"), that of the model's
+    SparseLinear layers ("built"), or the one given.
 
     Raises:
         RegrowError: an unknown start, a density that cannot be, or sites that differ from the model's.
     """
-    if overrides and (isinstance(start, Topology) or start == "magnitude"):
+    if overrides and (isinstance(start, Topology) or start in KEEPS):
         raise RegrowError("overrides shape a random start; with topology='magnitude' or a Topology leave them out")
     if isinstance(start, Topology):
         return _given(parts, start, density)
+    if start == "built" or any(part.built is not None for part in parts.values()):
+        return _given(parts, _built(parts, start), density)
     density = _checked(density)
     if start == "magnitude":
         return largest(parts, density)
@@ -99,6 +104,17 @@ def _checked(density: float | None) -> float:
             f"density {density:g} is outside (0, 1]; it is the share of weights kept: .1 is 90 % sparsity"
         )
     return density
+
+
+def _built(parts: Mapping[str, Part], start: object) -> Topology:
+    index = {name: part.built for name, part in parts.items() if part.built is not None}
+    dense = [name for name in parts if name not in index]
+    if start != "built" or dense:
+        raise RegrowError(
+            f"topology={start!r}: SparseLinear layers ({', '.join([*index][:3])}) start with topology='built', others "
+            f"({', '.join(dense[:3])}) do not; exclude one kind, or give a Topology of all"
+        )
+    return Topology(index, {name: parts[name].shape for name in index})
 
 
 def _given(parts: Mapping[str, Part], topology: Topology, density: float | None) -> Topology:

@@ -46,7 +46,8 @@ def sparsify(
         method: a name from `regrow.METHODS`, or a Method.
         density: share of weights kept, in (0, 1]; or give `sparsity`, the share removed.
         total_steps: optimizer steps of the whole run: epochs * len(loader).
-        topology: "erk", "er", "uniform", a distribution, "magnitude" (a trained model's largest), a Topology.
+        topology: "erk", "er", "uniform", a distribution, "magnitude" (a trained model's largest), "built"
+            (that of SparseLinear layers), a Topology.
         every: steps between updates (an int keeps the method's window), instead of the method's own.
         overrides: densities by name pattern, as {"fc.weight": .5}; the other layers pay for them.
         include, exclude: patterns for the parameters that are sparse.

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-_SAMPLE = 1 << 14
-"""Scores looked at before a large selection, to leave only the doubtful ones to it."""
+_LARGE = 1 << 16
+"""Scores from which on a sample pays."""
 
 
 def select(score: Tensor, n: int, among: Tensor | None = None) -> Tensor:
@@ -28,7 +28,7 @@ def select(score: Tensor, n: int, among: Tensor | None = None) -> Tensor:
         return among[select(score[among], n)].long()
     if not 0 <= n <= score.numel():
         raise ValueError(f"cannot select {n} of {score.numel()} positions")
-    if score.numel() < 4 * _SAMPLE:
+    if score.numel() < _LARGE:
         return _best(score, n)
     low, high = _bracket(score, n)
     eligible = (score >= low).nonzero().squeeze(1)
@@ -44,8 +44,8 @@ def select(score: Tensor, n: int, among: Tensor | None = None) -> Tensor:
 
 def _bracket(score: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """Two scores that the n-th highest very likely lies between, from a regular sample."""
-    sample = score[:: score.numel() // _SAMPLE].nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
-    ordered = sample.sort(descending=True).values
+    sample = score[:: math.isqrt(score.numel()) // 4]
+    ordered = sample.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).sort(descending=True).values
     rank = n / score.numel() * ordered.numel()
     reach = 4 * math.sqrt(rank * (1 - n / score.numel())) + 4  # four standard deviations of the rank
     last = ordered.numel() - 1

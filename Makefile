@@ -13,7 +13,9 @@ BIN         := $(VENV)/bin
 
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+KERNELS     := CMakeLists.txt $(wildcard src/regrow/execution/kernels/*)
+
+$(VENV)/.ready: pyproject.toml constraints.txt $(KERNELS)
 	@sh tools/check_machine.sh $(PYTHON) $(VENV)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_FLAGS) -c $(CONSTRAINTS) -e '.[dev]'

@@ -7,13 +7,12 @@ VENV        ?= .venv
 CONSTRAINTS ?= constraints.txt
 PIP_FLAGS   ?=
 BIN         := $(VENV)/bin
+KERNELS     := CMakeLists.txt $(wildcard src/regrow/execution/kernels/*)
 
 .PHONY: setup demo test test-all check bench clean
 .DEFAULT_GOAL := demo
 
 setup: $(VENV)/.ready
-
-KERNELS     := CMakeLists.txt $(wildcard src/regrow/execution/kernels/*)
 
 $(VENV)/.ready: pyproject.toml constraints.txt $(KERNELS)
 	@sh tools/check_machine.sh $(PYTHON) $(VENV)

@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from regrow.core import positions
 from regrow.core.site import Site
 
 Score = Callable[[Site], Tensor]
@@ -40,7 +41,7 @@ def signed(site: Site) -> Tensor:
     negative weights, the same share of each (SET: Mocanu et al. 2018, arXiv:1707.04780, alg. 1)."""
     score = torch.empty_like(site.weight, dtype=torch.float64)  # half precision cannot count to nnz
     for side in (site.weight >= 0, site.weight < 0):
-        at = side.nonzero().squeeze(1)
+        at = positions.where(side)
         order = site.weight[at].abs().argsort(stable=True)
         score[at[order]] = torch.arange(1, at.numel() + 1, device=at.device, dtype=score.dtype) / max(at.numel(), 1)
     return score

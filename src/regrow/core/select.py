@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from regrow.core.positions import where
+
 _LARGE = 1 << 16
 """Scores from which on a sample pays."""
 
@@ -31,10 +33,10 @@ def select(score: Tensor, n: int, among: Tensor | None = None) -> Tensor:
     if score.numel() < _LARGE:
         return _best(score, n)
     low, high = _bracket(score, n)
-    eligible = (score >= low).nonzero().squeeze(1)
+    eligible = where(score >= low)
     score_of = score[eligible]
     chosen = score_of > high
-    doubtful = (~chosen).nonzero().squeeze(1)
+    doubtful = where(~chosen)
     wanted = n - int(chosen.count_nonzero())
     if not 0 <= wanted <= doubtful.numel():  # the sample misled: rare, and costs time only
         return _best(score, n)
@@ -62,8 +64,8 @@ def _best(score: Tensor, n: int) -> Tensor:
     if surplus < 0:  # a NaN was counted in, and compares with nothing
         return _best(score.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf), n)
     if surplus:
-        chosen[(score == worst).nonzero().squeeze(1)[-surplus:]] = False
-    return chosen.nonzero().squeeze(1)
+        chosen[where(score == worst)[-surplus:]] = False
+    return where(chosen)
 
 
 def _nth(score: Tensor, n: int) -> Tensor:

@@ -41,7 +41,7 @@ class Topology(Mapping[str, Tensor]):
     def from_masks(cls, masks: Mapping[str, Tensor]) -> Topology:
         """From masks shaped like the weights; what is not zero exists."""
         return cls(
-            {name: mask.reshape(-1).nonzero().squeeze(1) for name, mask in masks.items()},
+            {name: positions.where(mask.reshape(-1) != 0) for name, mask in masks.items()},
             {name: tuple(mask.shape) for name, mask in masks.items()},
         )
 
@@ -185,4 +185,4 @@ def _to_bits(at: Tensor, numel: int) -> Tensor:
 
 
 def _from_bits(bits: Tensor) -> Tensor:
-    return ((bits[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1).reshape(-1).nonzero().squeeze(1)
+    return positions.where(((bits[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1).reshape(-1))

@@ -139,7 +139,7 @@ class SparseWeight:
         if reborn is not None:
             stay &= ~positions.contains(reborn, self.at)
             kept &= ~positions.contains(reborn, at)
-        source, target = stay.nonzero().squeeze(1), kept.nonzero().squeeze(1)
+        source, target = positions.where(stay), positions.where(kept)
 
         def change(values: Tensor, fresh: float) -> Tensor:
             return values.new_full((at.numel(),), fresh).index_copy_(0, target, values.index_select(0, source))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
 from ctypes import CDLL, c_int, c_int64, c_void_p
 from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 import torch  # before the library, so that both share one pool of OpenMP threads
 from torch import Tensor
 
 from regrow.core.errors import RegrowError, choose
+
+if TYPE_CHECKING:
+    from regrow.execution.index import Index
 
 SWITCH = "REGROW_ISA"
 NAME = "regrow_kernels.so"
@@ -56,28 +59,28 @@ def serves(*tensors: Tensor | None) -> bool:
     return fit and isa() != "reference"
 
 
-def product(
-    pointers: Tensor, columns: Tensor, order: Tensor | None, values: Tensor, bias: Tensor | None, x: Tensor, y: Tensor
-) -> None:
-    """y [N, rows] = x W^T + b; x [N, width] and y in lanes. `order`: of a transposed index."""
-    tensors = map(_at, (pointers, columns, order, values, bias, x, y))
-    rows, (n, width) = pointers.numel() - 1, x.shape
-    _done(_library().regrow_product(rows, width, *tensors, n, torch.get_num_threads()))
+def product(index: Index, values: Tensor, bias: Tensor | None, x: Tensor, y: Tensor) -> None:
+    """y [N, out] = x W^T + b; x [N, in] and y in lanes."""
+    tensors = map(_at, (values, bias, x, y))
+    _done(_library().regrow_product(*_sizes(index, values), *tensors, x.shape[0], torch.get_num_threads()))
 
 
 def gradients(
-    index: Sequence[Tensor],
+    index: Index,
     values: Tensor,
     grad: Tensor,
     x: Tensor,
     dx: Tensor | None,
-    dw: Tensor,
+    dw: Tensor | None,
     db: Tensor | None,
 ) -> None:
     """dx [N, in] = G W; dw [nnz] = (G^T X) at the surviving weights; db [out] = sum_n G. All [N, ...] in lanes."""
-    tensors = map(_at, (*index[2:], values, grad, x, dx, dw, db))
-    (n, width), out = x.shape, grad.shape[1]
-    _done(_library().regrow_gradients(width, out, *tensors, n, torch.get_num_threads()))
+    tensors = map(_at, (values, grad, x, dx, dw, db))
+    _done(_library().regrow_gradients(*_sizes(index, values), *tensors, x.shape[0], torch.get_num_threads()))
+
+
+def _sizes(index: Index, values: Tensor) -> tuple[int, int, int, int]:
+    return index.table.data_ptr(), *index.shape, values.shape[0]
 
 
 def transpose(x: Tensor, to: Tensor) -> None:
@@ -85,10 +88,10 @@ def transpose(x: Tensor, to: Tensor) -> None:
     _library().regrow_transpose(_at(x), *x.shape, _at(to), torch.get_num_threads())
 
 
-def index(positions: Tensor, shape: tuple[int, int], into: Sequence[Tensor]) -> None:
-    """Fill the five tensors of an `Index` from ascending flat positions [nnz], int32 or int64."""
+def index(positions: Tensor, shape: tuple[int, int], table: Tensor) -> None:
+    """Fill the table of an `Index` from ascending flat positions [nnz], int32 or int64."""
     wide = positions.dtype is torch.int64
-    _library().regrow_index(_at(positions), wide, positions.numel(), *shape, *map(_at, into))
+    _library().regrow_index(_at(positions), wide, positions.numel(), *shape, _at(table))
 
 
 def _at(tensor: Tensor | None) -> int | None:
@@ -119,10 +122,10 @@ def _find() -> CDLL | None:
         )
         return None
     long, at = c_int64, c_void_p
-    library.regrow_product.argtypes = [long, long, at, at, at, at, at, at, at, long, c_int]
-    library.regrow_gradients.argtypes = [long, long, at, at, at, at, at, at, at, at, at, long, c_int]
+    library.regrow_product.argtypes = [at, long, long, long, at, at, at, at, long, c_int]
+    library.regrow_gradients.argtypes = [at, long, long, long, at, at, at, at, at, at, long, c_int]
     library.regrow_transpose.argtypes = [at, long, long, at, c_int]
-    library.regrow_index.argtypes = [at, c_int, long, long, long, at, at, at, at, at]
+    library.regrow_index.argtypes = [at, c_int, long, long, long, at]
     for quiet in (library.regrow_use, library.regrow_transpose, library.regrow_index):
         quiet.restype = None
     return library

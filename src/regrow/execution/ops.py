@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,12 +15,13 @@ from regrow.core.errors import RegrowError
 from regrow.execution import native, reference
 from regrow.execution.index import Index
 
-_INDEX = "Tensor pointers, Tensor columns, Tensor pointers_t, Tensor rows, Tensor order"
 torch.library.define("regrow::lanes", "(Tensor x) -> Tensor")
-torch.library.define("regrow::sparse_linear", f"(Tensor x, Tensor values, Tensor? bias, {_INDEX}) -> Tensor")
+torch.library.define(
+    "regrow::sparse_linear", "(Tensor x, Tensor values, Tensor? bias, Tensor table, int out) -> Tensor"
+)
 torch.library.define(
     "regrow::sparse_linear_backward",
-    f"(Tensor grad, Tensor x, Tensor values, {_INDEX}, bool[] needs) -> (Tensor, Tensor, Tensor)",
+    "(Tensor grad, Tensor x, Tensor values, Tensor table, bool[] needs) -> (Tensor, Tensor, Tensor)",
 )
 
 
@@ -37,9 +37,12 @@ def sparse_linear(x: Tensor, values: Tensor, bias: Tensor | None, index: Index) 
     Returns:
         [..., out], in lanes: strides (1, N); for x [B, T, in]: (T, 1, B T), so that `.view(B * T, out)` is free.
     """
+    table, (out, _) = index
+    if x.dim() == 2:
+        y: Tensor = torch.ops.regrow.sparse_linear(lanes(x), values, bias, table, out)
+        return y
     flat = lanes(x.reshape(-1, x.shape[-1]))
-    y: Tensor = torch.ops.regrow.sparse_linear(flat, values, bias, *index)
-    return y.view(*x.shape[:-1], y.shape[-1])
+    return sparse_linear(flat, values, bias, index).view(*x.shape[:-1], out)
 
 
 def lanes(x: Tensor) -> Tensor:
@@ -63,34 +66,28 @@ def _lanes(x: Tensor) -> Tensor:
     return y
 
 
-def _product(x: Tensor, values: Tensor, bias: Tensor | None, *index: Tensor) -> Tensor:
-    _check(x, values, bias, index)
+def _product(x: Tensor, values: Tensor, bias: Tensor | None, table: Tensor, out: int) -> Tensor:
+    index = Index(table, (out, x.shape[1]))
+    _check(index, values, bias)
     if not native.serves(x, values, bias):
-        return reference.product(x, values, bias, Index(*index))
-    pointers, columns, *_ = index
-    y = _empty(pointers.numel() - 1, x)
-    bias = None if bias is None else bias.contiguous()
-    native.product(pointers, columns, None, values.contiguous(), bias, _in_lanes(x), y)
+        return reference.product(x, values, bias, index)
+    y = _empty(out, x)
+    native.product(index, values.contiguous(), None if bias is None else bias.contiguous(), _in_lanes(x), y)
     return y
 
 
-def _gradients(grad: Tensor, x: Tensor, values: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    *index, (need_x, need_values, need_bias) = rest
-    _check(x, values, None, index)
+def _gradients(
+    grad: Tensor, x: Tensor, values: Tensor, table: Tensor, needs: list[bool]
+) -> tuple[Tensor, Tensor, Tensor]:
+    index = Index(table, (grad.shape[1], x.shape[1]))
+    _check(index, values, None)
+    need_x, need_values, need_bias = needs
     if not native.serves(grad, x, values):
-        return _tensors(x, *reference.gradients(grad, x, values, Index(*index), (need_x, need_values, need_bias)))
-    grad, values = _in_lanes(grad), values.contiguous()
+        return _tensors(x, *reference.gradients(grad, x, values, index, (need_x, need_values, need_bias)))
     dx = _empty(x.shape[1], x) if need_x else None
-    dw = torch.empty_like(values) if need_values else None
+    dw = torch.empty_like(values, memory_format=torch.contiguous_format) if need_values else None
     db = values.new_empty(grad.shape[1]) if need_bias else None
-    if dw is not None:
-        native.gradients(index, values, grad, _in_lanes(x), dx, dw, db)
-    else:
-        if dx is not None:
-            pointers_t, rows, order = index[2:]
-            native.product(pointers_t, rows, order, values, None, grad, dx)
-        if db is not None:
-            torch.sum(grad, 0, out=db)
+    native.gradients(index, values.contiguous(), _in_lanes(grad), _in_lanes(x), dx, dw, db)
     return _tensors(x, dx, dw, db)
 
 
@@ -104,16 +101,16 @@ def _in_lanes(x: Tensor) -> Tensor:
     return x if is_lanes(x) else _lanes(x)
 
 
-def _check(x: Tensor, values: Tensor, bias: Tensor | None, index: Sequence[Tensor]) -> None:
+def _check(index: Index, values: Tensor, bias: Tensor | None) -> None:
     """The kernels trust sizes; nothing else stands between a wrong one and foreign memory."""
-    pointers, columns, pointers_t, rows, order = index
-    if x.shape[1] != pointers_t.shape[0] - 1:
-        out, width = pointers.shape[0] - 1, pointers_t.shape[0] - 1
-        raise RegrowError(f"input of {x.shape[1]} features for a sparse matrix [{out}, {width}]")
-    if not values.shape[0] == columns.shape[0] == rows.shape[0] == order.shape[0]:
-        raise RegrowError(f"{values.shape[0]} values for an index of {columns.shape[0]} connections")
-    if bias is not None and bias.shape[0] != pointers.shape[0] - 1:
-        raise RegrowError(f"a bias of {bias.shape[0]} for {pointers.shape[0] - 1} rows")
+    out, width = index.shape
+    if index.table.shape[0] != out + width + 2 + 3 * values.shape[0]:
+        raise RegrowError(
+            f"an index of {index.table.shape[0]} entries does not belong to {values.shape[0]} values of a "
+            f"[{out}, {width}] matrix: are features and connections as many as the layer's?"
+        )
+    if bias is not None and bias.shape[0] != out:
+        raise RegrowError(f"a bias of {bias.shape[0]} for {out} rows")
 
 
 def _empty(rows: int, like: Tensor) -> Tensor:
@@ -126,30 +123,31 @@ def _lanes_fake(x: Tensor) -> Tensor:
     return _empty(x.shape[1], x)
 
 
-def _product_fake(x: Tensor, values: Tensor, bias: Tensor | None, pointers: Tensor, *rest: Tensor) -> Tensor:
-    return _empty(pointers.shape[0] - 1, x)
+def _product_fake(x: Tensor, values: Tensor, bias: Tensor | None, table: Tensor, out: int) -> Tensor:
+    return _empty(out, x)
 
 
-def _gradients_fake(grad: Tensor, x: Tensor, values: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    needs: list[bool] = rest[-1]
+def _gradients_fake(
+    grad: Tensor, x: Tensor, values: Tensor, table: Tensor, needs: list[bool]
+) -> tuple[Tensor, Tensor, Tensor]:
+    need_x, need_values, need_bias = needs
     return _tensors(
         x,
-        _empty(x.shape[1], x) if needs[0] else None,
-        torch.empty_like(values) if needs[1] else None,
-        values.new_empty(grad.shape[1]) if needs[2] else None,
+        _empty(x.shape[1], x) if need_x else None,
+        torch.empty_like(values, memory_format=torch.contiguous_format) if need_values else None,
+        values.new_empty(grad.shape[1]) if need_bias else None,
     )
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, values, _, *index = inputs
-    ctx.save_for_backward(x, values, *index)
+    x, values, _, table, _ = inputs
+    ctx.save_for_backward(x, values, table)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     needs = ctx.needs_input_grad[:3]
-    x, values, *index = ctx.saved_tensors
-    parts = torch.ops.regrow.sparse_linear_backward(grad, x, values, *index, needs)
-    return (*(part if need else None for part, need in zip(parts, needs, strict=True)), *(None for _ in index))
+    dx, dw, db = torch.ops.regrow.sparse_linear_backward(grad, *ctx.saved_tensors, needs)
+    return dx if needs[0] else None, dw if needs[1] else None, db if needs[2] else None, None, None
 
 
 for _name, _run, _fake in (
@@ -170,7 +168,6 @@ def _product_flops(x: Any, values: Any, *rest: Any, **kwargs: Any) -> int:
 
 
 @register_flop_formula(torch.ops.regrow.sparse_linear_backward)
-def _gradients_flops(grad: Any, x: Any, values: Any, *rest: Any, **kwargs: Any) -> int:
+def _gradients_flops(grad: Any, x: Any, values: Any, table: Any, needs: list[bool], **kwargs: Any) -> int:
     """2 nnz N for each of dX and dW."""
-    needs: list[bool] = rest[-1]
     return 2 * int(values[0]) * int(x[0]) * sum(needs[:2])

@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 def fill(index: Index, positions: Tensor) -> None:
     """Make `index` that of the ascending flat positions [nnz]."""
-    width = index.shape[1]
-    rows, columns = positions // width, positions % width
-    order = torch.argsort(columns, stable=True)
-    index.columns.copy_(columns)
-    index.order.copy_(order)
-    index.rows.copy_(rows[order])
-    for pointers, which in ((index.pointers, rows), (index.pointers_t, columns)):
-        pointers[0] = 0
-        pointers[1:] = torch.bincount(which, minlength=pointers.numel() - 1).cumsum(0)
+    pointers, columns, pointers_t, rows, order = index.lists()
+    row, column = positions // index.shape[1], positions % index.shape[1]
+    columns.copy_(column)
+    order.copy_(torch.argsort(column, stable=True))
+    rows.copy_(row[order])
+    for starts, which in ((pointers, row), (pointers_t, column)):
+        starts[0] = 0
+        starts[1:] = torch.bincount(which, minlength=starts.numel() - 1).cumsum(0)
 
 
 def product(x: Tensor, values: Tensor, bias: Tensor | None, index: Index) -> Tensor:
     """Y = X W^T + b. x [N, in], any strides -> [N, out] in lanes."""
-    y = _multiply(index.pointers, index.columns, values, x.t())
+    pointers, columns, *_ = index.lists()
+    y = _multiply(pointers, columns, values, x.t())
     return (y if bias is None else y + bias[:, None].to(y.dtype)).t()
 
 
@@ -34,7 +34,8 @@ def gradients(
     grad: Tensor, x: Tensor, values: Tensor, index: Index, needs: tuple[bool, bool, bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """dX = G W, in lanes; dW = (G^T X) at the surviving weights; db = sum_n G. grad [N, out]."""
-    dx = _multiply(index.pointers_t, index.rows, values[index.order], grad.t()).t() if needs[0] else None
+    *_, pointers_t, rows, order = index.lists()
+    dx = _multiply(pointers_t, rows, values[order], grad.t()).t() if needs[0] else None
     dw = _sampled(grad, x, index).to(values.dtype) if needs[1] else None
     return dx, dw, grad.sum(0) if needs[2] else None
 
@@ -42,7 +43,7 @@ def gradients(
 def _multiply(pointers: Tensor, columns: Tensor, values: Tensor, x: Tensor) -> Tensor:
     """[rows, in] x [in, N] -> [rows, N], contiguous."""
     rows = pointers.numel() - 1
-    which = torch.repeat_interleave(torch.arange(rows, device=x.device), pointers.diff())
+    which = torch.arange(rows, device=x.device).repeat_interleave(pointers.diff())
     matrix = torch.sparse_coo_tensor(
         torch.stack((which, columns)), values.to(x.dtype), (rows, x.shape[0]), is_coalesced=True, check_invariants=False
     )
@@ -52,11 +53,11 @@ def _multiply(pointers: Tensor, columns: Tensor, values: Tensor, x: Tensor) -> T
 
 def _sampled(grad: Tensor, x: Tensor, index: Index, block: int = 2**22) -> Tensor:
     """(G^T X) at the surviving weights [nnz]; the dense gradient exists a block of rows at a time."""
-    (out, width), positions = index.shape, index.positions()
+    (out, width), (pointers, *_), positions = index.shape, index.lists(), index.positions()
     step = max(1, block // max(1, width))
     parts = [
         (grad[:, at : at + step].t() @ x).flatten()[
-            positions[index.pointers[at] : index.pointers[min(at + step, out)]] - at * width
+            positions[pointers[at] : pointers[min(at + step, out)]] - at * width
         ]
         for at in range(0, out, step)
     ]

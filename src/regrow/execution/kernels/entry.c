@@ -43,31 +43,45 @@ static int64_t bound(const int32_t *pointers, int64_t rows, int share, int share
     return low;
 }
 
-/* y [rows][n] = w x + bias (or null), x [width][n]; `order` null, or where each entry's value lies. */
-EXPORT int regrow_product(int64_t rows, int64_t width, const int32_t *pointers, const int32_t *columns, const int32_t *order,
-                          const float *values, const float *bias, const float *x, float *y, int64_t n, int threads) {
-    const matrix w = {rows, width, pointers, columns, order, values};
+static int product(const matrix *w, const float *bias, const float *x, float *y, int64_t n, int threads) {
     int failed = 0;
-#pragma omp parallel num_threads(pointers[rows] * n < WORTH ? 1 : threads) reduction(| : failed)
+#pragma omp parallel num_threads(w->pointers[w->rows] * n < WORTH ? 1 : threads) reduction(| : failed)
     {
         const int me = omp_get_thread_num(), all = omp_get_num_threads();
-        const int64_t first = bound(pointers, rows, me, all), last = bound(pointers, rows, me + 1, all);
-        if (first < last) failed = chosen->product(&w, first, last, bias, x, y, n);
+        const int64_t first = bound(w->pointers, w->rows, me, all), last = bound(w->pointers, w->rows, me + 1, all);
+        if (first < last) failed = chosen->product(w, first, last, bias, x, y, n);
     }
     return failed;
 }
 
-/* dx [width][n] (or null), dw [nnz], db [out] (or null) of y = w x + bias, from g [out][n] and x [width][n]; w by columns. */
-EXPORT int regrow_gradients(int64_t width, int64_t out, const int32_t *pointers, const int32_t *rows, const int32_t *order,
-                            const float *values, const float *g, const float *x, float *dx, float *dw, float *db, int64_t n,
-                            int threads) {
-    const matrix w = {width, out, pointers, rows, order, values};
-    int failed = 0;
-#pragma omp parallel num_threads(pointers[width] * n < WORTH ? 1 : threads) reduction(| : failed)
+/* The matrix [out][width] of an index table (see index.py), and its transpose. */
+static matrix by_rows(const int32_t *index, int64_t out, int64_t width, const float *values) {
+    return (matrix){out, width, index, index + out + 1, 0, values};
+}
+
+static matrix by_columns(const int32_t *index, int64_t out, int64_t width, int64_t nnz, const float *values) {
+    const int32_t *pointers = index + out + 1 + nnz, *rows = pointers + width + 1;
+    return (matrix){width, out, pointers, rows, rows + nnz, values};
+}
+
+/* y [out][n] = w x + bias (or null); x [width][n]. */
+EXPORT int regrow_product(const int32_t *index, int64_t out, int64_t width, int64_t nnz, const float *values,
+                          const float *bias, const float *x, float *y, int64_t n, int threads) {
+    const matrix w = by_rows(index, out, width, values);
+    (void)nnz;
+    return product(&w, bias, x, y, n, threads);
+}
+
+/* Of y = w x + bias, from g [out][n] and x [width][n]: dx [width][n], dw [nnz], db [out]; each may be null. */
+EXPORT int regrow_gradients(const int32_t *index, int64_t out, int64_t width, int64_t nnz, const float *values,
+                            const float *g, const float *x, float *dx, float *dw, float *db, int64_t n, int threads) {
+    const matrix w = by_columns(index, out, width, nnz, values);
+    int failed = dx && !dw ? product(&w, 0, g, dx, n, threads) : 0;
+#pragma omp parallel num_threads(nnz * n < WORTH ? 1 : threads) reduction(| : failed)
     {
         const int me = omp_get_thread_num(), all = omp_get_num_threads();
-        const int64_t first = bound(pointers, width, me, all), last = bound(pointers, width, me + 1, all);
-        if (first < last) failed = chosen->gradients(&w, first, last, g, x, dx, dw, n);
+        const int64_t first = bound(w.pointers, width, me, all), last = bound(w.pointers, width, me + 1, all);
+        if (dw && first < last) failed |= chosen->gradients(&w, first, last, g, x, dx, dw, n);
         if (db) chosen->sums(out * me / all, out * (me + 1) / all, g, db, n);
     }
     return failed;

@@ -4,9 +4,10 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-/* positions: int64 if `wide`, else int32. See Index in index.py for what is written. */
-EXPORT void regrow_index(const void *positions, int wide, int64_t nnz, int64_t out, int64_t width, int32_t *pointers,
-                         int32_t *columns, int32_t *pointers_t, int32_t *rows, int32_t *order) {
+/* positions: int64 if `wide`, else int32. What `index` holds is said in index.py. */
+EXPORT void regrow_index(const void *positions, int wide, int64_t nnz, int64_t out, int64_t width, int32_t *index) {
+    int32_t *pointers = index, *columns = pointers + out + 1, *pointers_t = columns + nnz, *rows = pointers_t + width + 1,
+            *order = rows + nnz;
     int64_t row = 0;
     pointers[0] = 0;
     memset(pointers_t, 0, (width + 1) * sizeof *pointers_t);

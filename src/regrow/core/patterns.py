@@ -53,7 +53,7 @@ class Unstructured:
     def collect(self, signal: Tensor, index: Tensor, k: int) -> Candidates:
         score = signal.reshape(-1).abs().nan_to_num_(nan=0.0, posinf=torch.inf)  # a NaN too beats what is active
         k = min(k, score.numel() - index.numel())
-        best = select(score.index_fill(0, index.long(), -torch.inf), k)
+        best = select(score.index_fill_(0, index.long(), -torch.inf), k)
         return Candidates(best, score[best])
 
 

@@ -40,20 +40,36 @@ INLINE void fetch(const void *from, int32_t entries) {
     for (int32_t at = 0; at <= entries; at += 16) __builtin_prefetch((const int32_t *)from + at);
 }
 
+/* Sums kept apart, where a tile has too few vectors to hide the latency of a multiply-add. */
+#define CHAINS(R) (R > 4 ? 1 : R > 1 ? 2 : 4)
+
 /* Takes the entries from k on that lie before column `stop`; returns the first that does not. */
 INLINE int32_t product_row(const int R, const int ordered, const matrix *w, int32_t k, int32_t end, int32_t stop, int fresh,
                            float bias, panel x, float *restrict y) {
     const int32_t *restrict columns = w->columns, *restrict order = w->order;
     const float *restrict values = w->values;
     if (!fresh && (k == end || columns[k] >= stop)) return k;
-    vec total[TILE];
-    UNROLL for (int r = 0; r < R; r++) total[r] = fresh ? spread(bias) : load(y + r * VW);
+    const int C = CHAINS(R);
+    vec total[4][TILE];
+    UNROLL for (int r = 0; r < R; r++) {
+        total[0][r] = fresh ? spread(bias) : load(y + r * VW);
+        UNROLL for (int c = 1; c < C; c++) total[c][r] = spread(0);
+    }
+    for (; k + C <= end && columns[k + C - 1] < stop; k += C)
+        UNROLL for (int c = 0; c < C; c++) {
+            const float *at = lane(x.at, columns[k + c] * x.apart);
+            const vec value = spread(values[ordered ? order[k + c] : k + c]);
+            UNROLL for (int r = 0; r < R; r++) total[c][r] += value * load(at + r * VW);
+        }
     for (; k < end && columns[k] < stop; k++) {
         const float *at = lane(x.at, columns[k] * x.apart);
         const vec value = spread(values[ordered ? order[k] : k]);
-        UNROLL for (int r = 0; r < R; r++) total[r] += value * load(at + r * VW);
+        UNROLL for (int r = 0; r < R; r++) total[0][r] += value * load(at + r * VW);
     }
-    UNROLL for (int r = 0; r < R; r++) store(y + r * VW, total[r]);
+    UNROLL for (int r = 0; r < R; r++) {
+        UNROLL for (int c = 1; c < C; c++) total[0][r] += total[c][r];
+        store(y + r * VW, total[0][r]);
+    }
     return k;
 }
 
@@ -124,6 +140,22 @@ INLINE void gradients_tile(const int R, const matrix *w, int64_t first, int64_t 
         }
 }
 
+/* One lane: the vectors run along the row. */
+static void product_one(const matrix *w, int64_t first, int64_t last, const float *bias, const float *restrict x,
+                        float *restrict y) {
+    const int32_t *restrict columns = w->columns, *restrict order = w->order;
+    const float *restrict values = w->values;
+    for (int64_t o = first; o < last; o++) {
+        const int32_t end = w->pointers[o + 1];
+        int32_t k = w->pointers[o];
+        float part[8] = {bias ? bias[o] : 0};
+        for (; k + 8 <= end; k += 8)
+            UNROLL for (int j = 0; j < 8; j++) part[j] += values[order ? order[k + j] : k + j] * x[columns[k + j]];
+        for (; k < end; k++) part[0] += values[order ? order[k] : k] * x[columns[k]];
+        y[o] = ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]));
+    }
+}
+
 /* The last lanes, too few for a vector: rows of VW floats, filled up with zeros. */
 static void pad(const float *from, int64_t rows, int64_t n, float *to) {
     const int64_t lanes = n % VW;
@@ -142,6 +174,7 @@ static void unpad(const float *from, int64_t rows, int64_t n, float *to) {
 static int32_t *scratch(int64_t rows, int64_t floats) { return malloc((rows + floats + 1) * 4); }
 
 static int product(const matrix *w, int64_t first, int64_t last, const float *bias, const float *x, float *y, int64_t n) {
+    if (n == 1) return product_one(w, first, last, bias, x, y), 0;
     const int64_t rows = last - first, full = n - n % VW;
     int32_t *cursor = scratch(rows, full < n ? (w->width + rows) * VW : 0);
     if (!cursor) return 1;

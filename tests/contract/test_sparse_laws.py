@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from zoo import EVERY, OPTIMIZERS, STEPS, THREE, VARIANTS, batch, loss_at, plain
 
 import regrow
 from regrow.core.topology import Topology
+from regrow.execution.ops import LISTENERS
 
 DECAY = {"weight_decay": 0.1}
 
@@ -141,7 +143,7 @@ def test_dense_gradients_are_kept_on_update_steps_only(method: str) -> None:
 def test_what_a_witness_keeps_is_no_larger_than_the_dense_gradient() -> None:
     model, _, sparsifier = start("sparse", "rigl-itop")
     sparsifier.explore(0.5)
-    witness = model[4].witness
+    witness = sparsifier.backend._weights["4.weight"].witness  # type: ignore[attr-defined]
     for part in range(40):
         loss_at(model, part).backward()
         kept = [t.numel() for pair in witness._pairs for t in pair]
@@ -271,3 +273,12 @@ def test_density_one_is_dense_training() -> None:
         train(model, optimizer, range(1, STEPS + 1))
         ends.append(model.state_dict()["4.weight"])
     assert torch.equal(*ends)
+
+
+def test_a_forgotten_run_listens_no_more() -> None:
+    run: Any = start("sparse", "snfs")
+    train(run[0], run[1], range(1, 3))
+    assert LISTENERS
+    del run
+    gc.collect()
+    assert not LISTENERS

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -23,6 +24,16 @@ torch.library.define(
     "regrow::sparse_linear_backward",
     "(Tensor grad, Tensor x, Tensor values, Tensor table, bool[] needs) -> (Tensor, Tensor, Tensor)",
 )
+
+
+class Listener(Protocol):
+    """Hears what the backward pass of a layer is given."""
+
+    def note(self, grad: Tensor, x: Tensor) -> None: ...
+
+
+LISTENERS: WeakValueDictionary[int, Listener] = WeakValueDictionary()
+"""By the address of the layer's index. They are told inside the op, so that nothing that is compiled knows of them."""
 
 
 def sparse_linear(x: Tensor, values: Tensor, bias: Tensor | None, index: Index) -> Tensor:
@@ -82,6 +93,8 @@ def _gradients(
     index = Index(table, (grad.shape[1], x.shape[1]))
     _check(index, values, None)
     need_x, need_values, need_bias = needs
+    if need_values and (listener := LISTENERS.get(table.data_ptr())):
+        listener.note(grad, x)
     if not native.serves(grad, x, values):
         return _tensors(x, *reference.gradients(grad, x, values, index, (need_x, need_values, need_bias)))
     dx = _empty(x.shape[1], x) if need_x else None

@@ -13,7 +13,6 @@ from regrow.core import positions
 from regrow.core.errors import RegrowError
 from regrow.execution.index import Index
 from regrow.execution.ops import sparse_linear
-from regrow.execution.witness import Witness
 
 _MOST_DENSE = 2**31 - 1
 """Weights a layer may have to be written out dense."""
@@ -36,7 +35,6 @@ class SparseLinear(nn.Linear):
 
     weight: nn.Parameter
     index: Index
-    witness: Witness
     loaded: Tensor | None
     """The dense matrix last loaded, until the topology that belongs to it is known too, or the next step."""
     held: bool
@@ -70,7 +68,6 @@ class SparseLinear(nn.Linear):
 
     def _begin(self, at: Tensor) -> None:
         self.index = Index.of(at, (self.out_features, self.in_features))
-        self.witness = Witness()
         self.loaded, self.held = None, False
 
     def leave(self) -> nn.Linear:
@@ -83,12 +80,8 @@ class SparseLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         if self.weight.numel() == self.in_features * self.out_features:  # nothing is missing: the vector is the matrix
-            y = linear(input, self.weight.view(self.out_features, self.in_features), self.bias)
-        else:
-            y = sparse_linear(input, self.weight, self.bias, self.index)
-        if self.witness.wanted and y.requires_grad:
-            self.witness.watch(input, y)
-        return y
+            return linear(input, self.weight.view(self.out_features, self.in_features), self.bias)
+        return sparse_linear(input, self.weight, self.bias, self.index)
 
     @torch.no_grad()
     def move(self, at: Tensor, values: Tensor) -> None:
@@ -142,7 +135,7 @@ class SparseLinear(nn.Linear):
         return _plain, (), state | {"_parameters": self._parameters | {"weight": whole}}
 
 
-_OWN = ("index", "witness", "loaded", "held")
+_OWN = ("index", "loaded", "held")
 
 
 def _plain() -> nn.Linear:

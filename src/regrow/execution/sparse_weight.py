@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import prod
 from typing import cast
 
 import torch
@@ -28,6 +29,7 @@ class SparseWeight:
         self.parameter, self.target = cast(nn.Parameter, layer.weight), at.numel()
         self.fresh, self._optimizer = fresh, optimizer
         self.moment: Tensor | None = None
+        self.witness, self.wanted = Witness(), False
         self._raw: Tensor | None = None  # the gradient as it arrived: before clipping and unscaling
         self._built = isinstance(layer, SparseLinear)
         if isinstance(layer, SparseLinear):
@@ -39,14 +41,12 @@ class SparseWeight:
         self.layer.held = True
         self._handles = [self.parameter.register_hook(self._arriving)] if self.parameter.requires_grad else []  # type: ignore[no-untyped-call]
 
-    @property
-    def witness(self) -> Witness:
-        return self.layer.witness
-
     def want(self, dense: bool) -> None:
         """Shall the coming backward passes leave the dense gradient?"""
-        self.witness.wanted = dense
         self.forget()
+        self.wanted = dense
+        if dense:
+            self.witness.watch(self.layer.index.table)
 
     def forget(self) -> None:
         self.witness.forget()
@@ -54,12 +54,15 @@ class SparseWeight:
 
     def _arriving(self, grad: Tensor) -> None:
         """Sum over micro-batches, which accumulate until zero_grad; then a new sum begins."""
-        if not self.witness.wanted:
+        if not self.wanted:
             return
         before = self.parameter.grad
         afresh = self._raw is None or before is None or not bool(before.any())
-        self.witness.accept(afresh)
         self._raw = grad.detach().clone() if afresh or self._raw is None else self._raw + grad.detach()
+        if self._raw.numel() == prod(self.layer.index.shape):  # nothing is missing: this is the dense gradient
+            self.witness.hold(self._raw.view(self.layer.index.shape))
+        else:
+            self.witness.accept(afresh)
 
     def grad(self, raw: bool) -> Tensor:
         """The gradient at the active weights: in the scale of the dense one, or as the optimizer sees it."""
@@ -128,8 +131,8 @@ class SparseWeight:
         """Give the layer back as it came, with its gradient and optimizer state."""
         for handle in self._handles:
             handle.remove()
-        self.forget()
-        self.witness.wanted, self.layer.held = False, False
+        self.want(False)
+        self.layer.held = False
         if not self._built:
             self._carry(self.layer.dense, self.layer.leave)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import count
 
 from torch import Tensor
+
+from regrow.execution.ops import LISTENERS
 
 Pair = tuple[Tensor, Tensor]
 """G [N, out] and X [N, in]: the dense gradient of a product is G^T X."""
@@ -21,34 +22,41 @@ class Witness:
     """
 
     def __init__(self) -> None:
-        self.wanted = False
-        self._calls = count()
-        self._noted: dict[int, Pair] = {}
-        self._pairs: list[Pair] = []
-        self._sum: Tensor | None = None
+        self._table: Tensor | None = None
+        self.forget()
 
     @property
     def empty(self) -> bool:
         return not self._pairs and self._sum is None
 
     def forget(self) -> None:
-        self._noted, self._pairs, self._sum = {}, [], None
+        """Keep nothing, watch nothing."""
+        self._noted: list[Pair] = []
+        self._pairs: list[Pair] = []
+        self._sum: Tensor | None = None
+        if self._table is not None:
+            LISTENERS.pop(self._table.data_ptr(), None)
+            self._table = None
 
-    def watch(self, x: Tensor, y: Tensor) -> None:
-        """Note the pair when the gradient of y arrives. A graph that is run twice is noted once."""
-        call, x = next(self._calls), x.detach()
+    def watch(self, table: Tensor) -> None:
+        """From here on, note what the backward passes over this index are given."""
+        self._table = table  # kept, so that no other index can come to lie at its address
+        LISTENERS[table.data_ptr()] = self
 
-        def arrived(grad: Tensor) -> None:
-            self._noted[call] = (grad.detach().reshape(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1]))
+    def note(self, grad: Tensor, x: Tensor) -> None:
+        """Called from inside a backward pass."""
+        self._noted.append((grad.detach(), x.detach()))
 
-        y.register_hook(arrived)  # type: ignore[no-untyped-call]
+    def hold(self, dense: Tensor) -> None:
+        """The dense gradient itself."""
+        self._noted, self._pairs, self._sum = [], [], dense
 
     def accept(self, afresh: bool) -> None:
         """What was noted has accumulated: in a new sum, or in that of the passes before."""
         if afresh:
             self._pairs, self._sum = [], None
-        self._pairs += self._noted.values()
-        self._noted = {}
+        self._pairs += selfd
+        self._noted = []
         if self._pairs:
             grad, x = self._pairs[0]
             kept = sum(g.numel() + z.numel() for g, z in self._pairs)

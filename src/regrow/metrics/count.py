@@ -98,7 +98,7 @@ def _copy(model: nn.Module, device: torch.device) -> nn.Module:
     """A deep copy in eval mode on `device`, without a stop on the model's own."""
     memo: dict[int, Any] = {id(p): nn.Parameter(p.detach().to(device, copy=True), False) for p in model.parameters()}
     memo |= {id(b): b.detach().to(device, copy=True) for b in model.buffers()}
-    return copy.deepcopy(model, memo).eval()
+    return copy.deepcopy(model, memo).eval().to(device)  # sparse layers have become dense ones in the copy
 
 
 @contextmanager

@@ -55,7 +55,7 @@ class Witness:
         """What was noted has accumulated: in a new sum, or in that of the passes before."""
         if afresh:
             self._pairs, self._sum = [], None
-        self._pairs += selfd
+        self._pairs += self._noted
         self._noted = []
         if self._pairs:
             grad, x = self._pairs[0]

@@ -116,15 +116,23 @@ def test_strides_make_no_difference(isa: str) -> None:
 
 @pytest.mark.parametrize("n", [1, 5, 40])
 @pytest.mark.parametrize("odd", [torch.nan, torch.inf, -torch.inf])
-def test_nan_and_infinity_spread_as_in_the_products_that_exist(isa: str, n: int, odd: float) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_nan_and_infinity_spread_as_in_the_products_that_exist(
+    isa: str, n: int, odd: float, dtype: torch.dtype
+) -> None:
     index = Index.of(torch.tensor([0, 2, 3, 7, 11]), (3, 4))
-    values, x, grad = torch.tensor([1.0, 2.0, -1.0, 3.0, 0.0]), torch.randn(n, 4), torch.randn(n, 3)
+    values, x, grad = (
+        torch.tensor([1.0, 2.0, -1.0, 3.0, 0.0]),
+        torch.randn(n, 4, dtype=dtype),
+        torch.randn(n, 3, dtype=dtype),
+    )
+    near = {"rtol": 1e-4, "atol": 1e-4} if dtype is torch.float32 else {"rtol": 0.02, "atol": 0.05}
     x[-1, 3] = odd
     grad[0, 2] = odd
     ours = results(in_lanes(x), values, torch.zeros(3), in_lanes(grad), index)
     native.use("reference")
     for mine, other in zip(ours, results(x, values, torch.zeros(3), grad, index), strict=True):
-        torch.testing.assert_close(mine, other, equal_nan=True, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(mine, other, equal_nan=True, **near)
 
 
 def test_bits_do_not_depend_on_the_number_of_threads(isa: str) -> None:

@@ -62,11 +62,12 @@ def test_output_is_in_lanes_and_rows_of_sequences_view_freely() -> None:
 def test_lanes_are_taken_as_they_are() -> None:
     x = torch.randn(WIDTH, N).t()
     assert ops.lanes(x) is x
-    for form in (x.contiguous(), x[::2], x[:, ::2], x.double().contiguous()):
+    for form in (x.contiguous(), x[::2], x[:, ::2], x.double().contiguous(), x.bfloat16().contiguous()):
         assert ops.is_lanes(ops.lanes(form))
         assert torch.equal(ops.lanes(form), form)
-    grid = torch.arange(67 * 43, dtype=torch.float32).view(67, 43)
-    assert torch.equal(ops.lanes(grid), grid)
+    for dtype in (torch.float32, torch.bfloat16):
+        grid = torch.randn(67, 43).to(dtype)
+        assert torch.equal(ops.lanes(grid), grid)
 
 
 def test_flops_count_what_survives() -> None:

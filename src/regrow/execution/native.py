@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 SWITCH = "REGROW_ISA"
 NAME = "regrow_kernels.so"
-_NUMBERS = {"reference": -1, "portable": 0, "avx2": 1, "avx512": 2}
+_NUMBERS = {"reference": -1, "portable": 0, "avx2": 1, "avx512": 2, "avx512bf16": 3}
+_BYTES = {torch.float32: 4, torch.bfloat16: 2}
 _chosen: str | None = None
 
 
 def isa() -> str:
-    """What runs the sparse ops: "avx512", "avx2", "portable", or "reference" (plain torch, no kernels)."""
+    """What runs the sparse ops: an instruction set, or "reference" (plain torch, no kernels)."""
     if _chosen is None:
         use(os.environ.get(SWITCH) or available()[0])
     assert _chosen is not None
@@ -49,20 +50,19 @@ def use(name: str) -> None:
 def available() -> tuple[str, ...]:
     """The instruction sets of this processor and build, best first; "reference" is always there."""
     library = _find()
-    has = () if library is None else tuple(n for n in ("avx512", "avx2", "portable") if library.regrow_has(_NUMBERS[n]))
-    return (*has, "reference")
+    has = [name for name, number in _NUMBERS.items() if library is not None and library.regrow_has(number)]
+    return (*reversed(has), "reference")
 
 
-def serves(*tensors: Tensor | None) -> bool:
-    """Can the kernels work on these? They take float32 on the CPU."""
-    fit = all(t is None or (t.dtype is torch.float32 and t.device.type == "cpu") for t in tensors)
-    return fit and isa() != "reference"
+def serves(*activations: Tensor) -> bool:
+    """Can the kernels work on these? They take float32 and bfloat16 on the CPU."""
+    return isa() != "reference" and all(t.dtype in _BYTES and t.device.type == "cpu" for t in activations)
 
 
 def product(index: Index, values: Tensor, bias: Tensor | None, x: Tensor, y: Tensor) -> None:
-    """y [N, out] = x W^T + b; x [N, in] and y in lanes."""
+    """y [N, out] = x W^T + b; x [N, in] and y in lanes, of one type; values and bias float32."""
     tensors = map(_at, (values, bias, x, y))
-    _done(_library().regrow_product(*_sizes(index, values), *tensors, x.shape[0], torch.get_num_threads()))
+    _done(_library().regrow_product(*_sizes(index, values), *tensors, *_lanes(x)))
 
 
 def gradients(
@@ -74,18 +74,27 @@ def gradients(
     dw: Tensor | None,
     db: Tensor | None,
 ) -> None:
-    """dx [N, in] = G W; dw [nnz] = (G^T X) at the surviving weights; db [out] = sum_n G. All [N, ...] in lanes."""
+    """dx [N, in] = G W; dw [nnz] = (G^T X) at the surviving weights; db [out] = sum_n G.
+
+    grad, x, dx in lanes, of one type; values, dw, db float32.
+    """
     tensors = map(_at, (values, grad, x, dx, dw, db))
-    _done(_library().regrow_gradients(*_sizes(index, values), *tensors, x.shape[0], torch.get_num_threads()))
+    _done(_library().regrow_gradients(*_sizes(index, values), *tensors, *_lanes(x)))
 
 
 def _sizes(index: Index, values: Tensor) -> tuple[int, int, int, int]:
     return index.table.data_ptr(), *index.shape, values.shape[0]
 
 
+def _lanes(x: Tensor) -> tuple[bool, int, int]:
+    return x.dtype is torch.bfloat16, x.shape[0], torch.get_num_threads()
+
+
 def transpose(x: Tensor, to: Tensor) -> None:
     """to [features, N] = x^T, both contiguous."""
-    _library().regrow_transpose(_at(x), *x.shape, _at(to), torch.get_num_threads())
+    library = _library()
+    run = library.regrow_transpose4 if _BYTES[x.dtype] == 4 else library.regrow_transpose2
+    run(_at(x), *x.shape, _at(to), torch.get_num_threads())
 
 
 def index(positions: Tensor, shape: tuple[int, int], table: Tensor) -> None:
@@ -122,10 +131,9 @@ def _find() -> CDLL | None:
         )
         return None
     long, at = c_int64, c_void_p
-    library.regrow_product.argtypes = [at, long, long, long, at, at, at, at, long, c_int]
-    library.regrow_gradients.argtypes = [at, long, long, long, at, at, at, at, at, at, long, c_int]
-    library.regrow_transpose.argtypes = [at, long, long, at, c_int]
+    library.regrow_product.argtypes = [at, long, long, long, at, at, at, at, c_int, long, c_int]
+    library.regrow_gradients.argtypes = [at, long, long, long, at, at, at, at, at, at, c_int, long, c_int]
     library.regrow_index.argtypes = [at, c_int, long, long, long, at]
-    for quiet in (library.regrow_use, library.regrow_transpose, library.regrow_index):
-        quiet.restype = None
+    for transpose in (library.regrow_transpose4, library.regrow_transpose2):
+        transpose.argtypes = [at, long, long, at, c_int]
     return library

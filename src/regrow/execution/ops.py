@@ -39,6 +39,8 @@ LISTENERS: WeakValueDictionary[int, Listener] = WeakValueDictionary()
 def sparse_linear(x: Tensor, values: Tensor, bias: Tensor | None, index: Index) -> Tensor:
     """y = x W^T + b, where W [out, in] holds `values` [nnz] at `index` and zero elsewhere.
 
+    Activations in float32, or in bfloat16 with sums in float32 (as autocast has it), run on the kernels.
+
     Args:
         x: [..., in], any strides; free of copies when in lanes (`is_lanes` of its [N, in] view).
         values: [nnz], rows ascending, then columns.
@@ -49,6 +51,8 @@ def sparse_linear(x: Tensor, values: Tensor, bias: Tensor | None, index: Index) 
         [..., out], in lanes: strides (1, N); for x [B, T, in]: (T, 1, B T), so that `.view(B * T, out)` is free.
     """
     table, (out, _) = index
+    if torch.is_autocast_enabled("cpu"):
+        x = x.to(torch.get_autocast_dtype("cpu"))
     if x.dim() == 2:
         y: Tensor = torch.ops.regrow.sparse_linear(lanes(x), values, bias, table, out)
         return y
@@ -80,10 +84,10 @@ def _lanes(x: Tensor) -> Tensor:
 def _product(x: Tensor, values: Tensor, bias: Tensor | None, table: Tensor, out: int) -> Tensor:
     index = Index(table, (out, x.shape[1]))
     _check(index, values, bias)
-    if not native.serves(x, values, bias):
+    if not native.serves(x, values):
         return reference.product(x, values, bias, index)
     y = _empty(out, x)
-    native.product(index, values.contiguous(), None if bias is None else bias.contiguous(), _in_lanes(x), y)
+    native.product(index, _single(values), None if bias is None else _single(bias), _in_lanes(x), y)
     return y
 
 
@@ -98,16 +102,20 @@ def _gradients(
     if not native.serves(grad, x, values):
         return _tensors(x, *reference.gradients(grad, x, values, index, (need_x, need_values, need_bias)))
     dx = _empty(x.shape[1], x) if need_x else None
-    dw = torch.empty_like(values, memory_format=torch.contiguous_format) if need_values else None
-    db = values.new_empty(grad.shape[1]) if need_bias else None
-    native.gradients(index, values.contiguous(), _in_lanes(grad), _in_lanes(x), dx, dw, db)
-    return _tensors(x, dx, dw, db)
+    dw = torch.empty(values.shape) if need_values else None
+    db = torch.empty(grad.shape[1]) if need_bias else None
+    native.gradients(index, _single(values), _in_lanes(grad), _in_lanes(x), dx, dw, db)
+    return _tensors(x, dx, *(None if part is None else part.to(values.dtype) for part in (dw, db)))
 
 
 def _tensors(like: Tensor, dx: Tensor | None, dw: Tensor | None, db: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """An op returns tensors: an empty one for what nobody needs."""
     parts = (like.new_empty(0) if part is None else part for part in (dx, dw, db))
     return next(parts), next(parts), next(parts)
+
+
+def _single(values: Tensor) -> Tensor:
+    return values.float().contiguous()
 
 
 def _in_lanes(x: Tensor) -> Tensor:

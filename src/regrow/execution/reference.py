@@ -44,11 +44,12 @@ def _multiply(pointers: Tensor, columns: Tensor, values: Tensor, x: Tensor) -> T
     """[rows, in] x [in, N] -> [rows, N], contiguous."""
     rows = pointers.numel() - 1
     which = torch.arange(rows, device=x.device).repeat_interleave(pointers.diff())
+    exact = torch.float32 if x.dtype.itemsize == 2 else x.dtype  # half precision is summed in single
     matrix = torch.sparse_coo_tensor(
-        torch.stack((which, columns)), values.to(x.dtype), (rows, x.shape[0]), is_coalesced=True, check_invariants=False
+        torch.stack((which, columns)), values.to(exact), (rows, x.shape[0]), is_coalesced=True, check_invariants=False
     )
-    y: Tensor = torch.sparse.mm(matrix, x.contiguous())
-    return y
+    y: Tensor = torch.sparse.mm(matrix, x.to(matrix.dtype).contiguous())
+    return y.to(x.dtype)
 
 
 def _sampled(grad: Tensor, x: Tensor, index: Index, block: int = 2**22) -> Tensor:

@@ -11,21 +11,30 @@ static int omp_get_num_threads(void) { return 1; }
 #define EXPORT __attribute__((visibility("default")))
 #define WORTH 32768    /* multiplications below which a second thread costs more than it brings */
 
-static const kernels *chosen = &regrow_portable;
+/* What serves one instruction set: float activations, bfloat16 ones. */
+typedef struct {
+    const kernels *whole, *half;
+} set;
 
-/* 0 portable, 1 AVX2 with FMA, 2 AVX-512; null where the processor, or the build, lacks it. */
-static const kernels *find(int isa) {
+static set chosen = {&regrow_portable, &regrow_portable_half};
+
+/* 0 portable, 1 AVX2 with FMA, 2 AVX-512, 3 AVX-512 with bfloat16; null where the processor, or the build, lacks it. */
+static set find(int isa) {
 #ifdef REGROW_X86
     __builtin_cpu_init();
-    if (isa == 1 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &regrow_avx2;
-    if (isa == 2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
-        return &regrow_avx512;
+    const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const int avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+    if (isa == 1 && avx2) return (set){&regrow_avx2, &regrow_avx2_half};
+    if (isa == 2 && avx512) return (set){&regrow_avx512, &regrow_avx512_half};
+#ifdef REGROW_BF16
+    if (isa == 3 && avx512 && __builtin_cpu_supports("avx512bf16")) return (set){&regrow_avx512, &regrow_avx512bf16_half};
 #endif
-    return isa == 0 ? &regrow_portable : 0;
+#endif
+    return isa == 0 ? (set){&regrow_portable, &regrow_portable_half} : (set){0, 0};
 }
 
-EXPORT int regrow_has(int isa) { return find(isa) != 0; }
+EXPORT int regrow_has(int isa) { return find(isa).whole != 0; }
 
 EXPORT void regrow_use(int isa) {
     if (regrow_has(isa)) chosen = find(isa);
@@ -43,13 +52,14 @@ static int64_t bound(const int32_t *pointers, int64_t rows, int share, int share
     return low;
 }
 
-static int product(const matrix *w, const float *bias, const float *x, float *y, int64_t n, int threads) {
+static int product(const kernels *with, const matrix *w, const float *bias, const void *x, void *y, int64_t n,
+                   int threads) {
     int failed = 0;
 #pragma omp parallel num_threads(w->pointers[w->rows] * n < WORTH ? 1 : threads) reduction(| : failed)
     {
         const int me = omp_get_thread_num(), all = omp_get_num_threads();
         const int64_t first = bound(w->pointers, w->rows, me, all), last = bound(w->pointers, w->rows, me + 1, all);
-        if (first < last) failed = chosen->product(w, first, last, bias, x, y, n);
+        if (first < last) failed = with->product(w, first, last, bias, x, y, n);
     }
     return failed;
 }
@@ -64,25 +74,27 @@ static matrix by_columns(const int32_t *index, int64_t out, int64_t width, int64
     return (matrix){width, out, pointers, rows, rows + nnz, values};
 }
 
-/* y [out][n] = w x + bias (or null); x [width][n]. */
+/* y [out][n] = w x + bias (or null); x [width][n]. Activations are bfloat16 if `half`, else float; all else is float. */
 EXPORT int regrow_product(const int32_t *index, int64_t out, int64_t width, int64_t nnz, const float *values,
-                          const float *bias, const float *x, float *y, int64_t n, int threads) {
+                          const float *bias, const void *x, void *y, int half, int64_t n, int threads) {
     const matrix w = by_rows(index, out, width, values);
     (void)nnz;
-    return product(&w, bias, x, y, n, threads);
+    return product(half ? chosen.half : chosen.whole, &w, bias, x, y, n, threads);
 }
 
 /* Of y = w x + bias, from g [out][n] and x [width][n]: dx [width][n], dw [nnz], db [out]; each may be null. */
 EXPORT int regrow_gradients(const int32_t *index, int64_t out, int64_t width, int64_t nnz, const float *values,
-                            const float *g, const float *x, float *dx, float *dw, float *db, int64_t n, int threads) {
+                            const void *g, const void *x, void *dx, float *dw, float *db, int half, int64_t n,
+                            int threads) {
+    const kernels *with = half ? chosen.half : chosen.whole;
     const matrix w = by_columns(index, out, width, nnz, values);
-    int failed = dx && !dw ? product(&w, 0, g, dx, n, threads) : 0;
+    int failed = dx && !dw ? product(with, &w, 0, g, dx, n, threads) : 0;
 #pragma omp parallel num_threads(nnz * n < WORTH ? 1 : threads) reduction(| : failed)
     {
         const int me = omp_get_thread_num(), all = omp_get_num_threads();
         const int64_t first = bound(w.pointers, width, me, all), last = bound(w.pointers, width, me + 1, all);
-        if (dw && first < last) failed |= chosen->gradients(&w, first, last, g, x, dx, dw, n);
-        if (db) chosen->sums(out * me / all, out * (me + 1) / all, g, db, n);
+        if (dw && first < last) failed |= with->gradients(&w, first, last, g, x, dx, dw, n);
+        if (db) with->sums(out * me / all, out * (me + 1) / all, g, db, n);
     }
     return failed;
 }

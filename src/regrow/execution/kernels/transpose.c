@@ -1,42 +1,63 @@
-/* [rows][width] -> [width][rows], in blocks of 4 x 4 held in registers. */
+/* [rows][width] -> [width][rows] of 4-byte or 2-byte elements, in square blocks held in registers. */
 #include <stdint.h>
 
 #define EXPORT __attribute__((visibility("default")))
-#define WORTH 65536    /* floats below which a second thread costs more than it brings */
-#define SIDE 32        /* columns taken at a time: their cache lines stay near */
+#define WORTH 65536    /* elements below which a second thread costs more than it brings */
+#define STRIP 32       /* columns taken at a time: the cache lines they are written to stay near */
 
-typedef float four __attribute__((vector_size(16)));
-typedef float loose __attribute__((vector_size(16), aligned(4), may_alias));
+typedef uint32_t four __attribute__((vector_size(16)));
+typedef uint32_t loose4 __attribute__((vector_size(16), aligned(4), may_alias));
+typedef uint16_t eight __attribute__((vector_size(16)));
+typedef uint16_t loose8 __attribute__((vector_size(16), aligned(2), may_alias));
 #ifdef __clang__
-#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#define SHUFFLE(type, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
-typedef int32_t which __attribute__((vector_size(16)));
-#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (which){__VA_ARGS__})
+#define SHUFFLE(type, a, b, ...) __builtin_shuffle(a, b, (type){__VA_ARGS__})
 #endif
 
-static inline void block(const float *from, int64_t width, float *to, int64_t rows) {
-    const four a = *(const loose *)from, b = *(const loose *)(from + width), c = *(const loose *)(from + 2 * width),
-               d = *(const loose *)(from + 3 * width);
-    const four ab = SHUFFLE(a, b, 0, 4, 1, 5), cd = SHUFFLE(c, d, 0, 4, 1, 5);
-    const four ab2 = SHUFFLE(a, b, 2, 6, 3, 7), cd2 = SHUFFLE(c, d, 2, 6, 3, 7);
-    *(loose *)to = SHUFFLE(ab, cd, 0, 1, 4, 5);
-    *(loose *)(to + rows) = SHUFFLE(ab, cd, 2, 3, 6, 7);
-    *(loose *)(to + 2 * rows) = SHUFFLE(ab2, cd2, 0, 1, 4, 5);
-    *(loose *)(to + 3 * rows) = SHUFFLE(ab2, cd2, 2, 3, 6, 7);
-}
-
-EXPORT void regrow_transpose(const float *from, int64_t rows, int64_t width, float *to, int threads) {
-    const int64_t whole_rows = rows & ~3;
-#pragma omp parallel for schedule(static) num_threads(rows *width < WORTH ? 1 : threads)
-    for (int64_t left = 0; left < width; left += SIDE) {
-        const int64_t end = left + SIDE < width ? left + SIDE : width;
-        for (int64_t r = 0; r < whole_rows; r += 4) {
-            int64_t c = left;
-            for (; c + 4 <= end; c += 4) block(from + r * width + c, width, to + c * rows + r, rows);
-            for (; c < end; c++)
-                for (int64_t i = r; i < r + 4; i++) to[c * rows + i] = from[i * width + c];
-        }
-        for (int64_t r = whole_rows; r < rows; r++)
-            for (int64_t c = left; c < end; c++) to[c * rows + r] = from[r * width + c];
+static inline void block4(const uint32_t *from, int64_t width, uint32_t *to, int64_t rows) {
+    four a[4], b[4];
+    for (int i = 0; i < 4; i++) a[i] = *(const loose4 *)(from + i * width);
+    for (int i = 0; i < 2; i++) {
+        b[i] = SHUFFLE(four, a[i], a[i + 2], 0, 4, 1, 5);
+        b[i + 2] = SHUFFLE(four, a[i], a[i + 2], 2, 6, 3, 7);
+    }
+    for (int i = 0; i < 4; i += 2) {
+        *(loose4 *)(to + i * rows) = SHUFFLE(four, b[i], b[i + 1], 0, 4, 1, 5);
+        *(loose4 *)(to + (i + 1) * rows) = SHUFFLE(four, b[i], b[i + 1], 2, 6, 3, 7);
     }
 }
+
+/* Three rounds of interleaving row i with row i + 4. */
+static inline void block8(const uint16_t *from, int64_t width, uint16_t *to, int64_t rows) {
+    eight a[8], b[8];
+    for (int i = 0; i < 8; i++) a[i] = *(const loose8 *)(from + i * width);
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 4; i++) {
+            b[2 * i] = SHUFFLE(eight, a[i], a[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+            b[2 * i + 1] = SHUFFLE(eight, a[i], a[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+        }
+        for (int i = 0; i < 8; i++) a[i] = b[i];
+    }
+    for (int i = 0; i < 8; i++) *(loose8 *)(to + i * rows) = a[i];
+}
+
+#define TRANSPOSE(name, type, side, block)                                                             \
+    EXPORT void name(const type *from, int64_t rows, int64_t width, type *to, int threads) {           \
+        const int64_t whole = rows - rows % side;                                                      \
+        _Pragma("omp parallel for schedule(static) num_threads(rows *width < WORTH ? 1 : threads)")    \
+        for (int64_t left = 0; left < width; left += STRIP) {                                          \
+            const int64_t end = left + STRIP < width ? left + STRIP : width;                           \
+            for (int64_t r = 0; r < rows; r += r < whole ? side : 1) {                                 \
+                const int64_t high = r < whole ? side : 1;                                             \
+                int64_t c = left;                                                                      \
+                for (; r < whole && c + side <= end; c += side)                                        \
+                    block(from + r * width + c, width, to + c * rows + r, rows);                       \
+                for (; c < end; c++)                                                                   \
+                    for (int64_t i = r; i < r + high; i++) to[c * rows + i] = from[i * width + c];     \
+            }                                                                                          \
+        }                                                                                              \
+    }
+
+TRANSPOSE(regrow_transpose4, uint32_t, 4, block4)
+TRANSPOSE(regrow_transpose2, uint16_t, 8, block8)

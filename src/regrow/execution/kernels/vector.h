@@ -7,14 +7,29 @@
 typedef float vec __attribute__((vector_size(4 * VW)));
 typedef float four __attribute__((vector_size(16)));
 typedef float eight __attribute__((vector_size(32)));
-typedef float loose __attribute__((vector_size(4 * VW), aligned(4), may_alias));
-
-INLINE vec load(const float *from) { return *(const loose *)from; }
-INLINE void store(float *to, vec v) { *(loose *)to = v; }
 INLINE vec spread(float s) { return s - (vec){0}; }
 
+/* Activations: float, or bfloat16 which is a float's upper half. */
+#ifdef HALF
+typedef uint16_t element;
+typedef uint32_t bits __attribute__((vector_size(4 * VW)));
+typedef uint16_t loose __attribute__((vector_size(2 * VW), aligned(2), may_alias));
+INLINE vec load(const element *from) { return (vec)(__builtin_convertvector(*(const loose *)from, bits) << 16); }
+/* Rounds to nearest, ties to even; a NaN stays one. */
+INLINE void store(element *to, vec v) {
+    const bits b = (bits)v, nan = (bits)(v != v);
+    const bits rounded = (b + 0x7fff + ((b >> 16) & 1)) >> 16;
+    *(loose *)to = __builtin_convertvector((rounded & ~nan) | (0x7fc0 & nan), loose);
+}
+#else
+typedef float element;
+typedef float loose __attribute__((vector_size(4 * VW), aligned(4), may_alias));
+INLINE vec load(const element *from) { return *(const loose *)from; }
+INLINE void store(element *to, vec v) { *(loose *)to = v; }
+#endif
+
 /* An address in one register: compilers would re-associate it into one addition per load. */
-INLINE const float *lane(const float *base, int64_t offset) {
+INLINE const element *lane(const element *base, int64_t offset) {
     base += offset;
     __asm__("" : "+r"(base));
     return base;

@@ -1,0 +1,213 @@
+/* The products of a sparse linear layer for bfloat16 activations, on processors with AVX-512 bfloat16 dot products.
+
+   vdpbf16ps multiplies pairs and adds both products to a float. Forward, a pair is two surviving weights of a row, whose
+   lanes are interleaved in registers; for dw, it is two neighbouring lanes. Weights are rounded to bfloat16. */
+#include "kernels.h"
+#define VW 16
+#define HALF
+#include "vector.h"
+
+#include <immintrin.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LANES 32    /* in a vector of bfloat16 */
+#define TILE 4      /* such vectors in a tile */
+
+/* The lanes of feature f, at + f * apart. */
+typedef struct {
+    uint16_t *at;
+    int64_t apart;
+} panel;
+
+/* Sums of LANES lanes, in the order in which unpacking leaves them. */
+typedef struct {
+    __m512 low, high;
+} sum;
+
+INLINE __m512 dot(__m512 to, __m512i a, __m512i b) { return _mm512_dpbf16_ps(to, (__m512bh)a, (__m512bh)b); }
+INLINE __m512i load32(const uint16_t *from) { return _mm512_loadu_si512(from); }
+
+INLINE sum add_pair(sum s, __m512i a, __m512i b, __m512i weights) {
+    s.low = dot(s.low, _mm512_unpacklo_epi16(a, b), weights);
+    s.high = dot(s.high, _mm512_unpackhi_epi16(a, b), weights);
+    return s;
+}
+
+INLINE void store_sum(uint16_t *to, sum s) {
+    const __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(s.low));
+    const __m512i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(s.high));
+    _mm512_storeu_si512(to, _mm512_packus_epi32(low, high));
+}
+
+INLINE __m512i two(const uint16_t *weights) {
+    int32_t both;
+    memcpy(&both, weights, sizeof both);
+    return _mm512_set1_epi32(both);
+}
+
+INLINE __m512i one(const uint16_t *weight) { return _mm512_set1_epi32(*weight); }    /* ... and a zero */
+
+INLINE void product_row(const int R, const matrix *w, int32_t k, int32_t end, const uint16_t *weights, float bias, panel x,
+                        uint16_t *y) {
+    const int32_t *columns = w->columns;
+    sum total[TILE];
+    UNROLL for (int r = 0; r < R; r++) total[r] = (sum){_mm512_set1_ps(bias), _mm512_set1_ps(bias)};
+    for (; k + 1 < end; k += 2, weights += 2) {
+        const uint16_t *a = lane(x.at, columns[k] * x.apart), *b = lane(x.at, columns[k + 1] * x.apart);
+        const __m512i pair = two(weights);
+        UNROLL for (int r = 0; r < R; r++)
+            total[r] = add_pair(total[r], load32(a + r * LANES), load32(b + r * LANES), pair);
+    }
+    if (k < end) {
+        const uint16_t *a = lane(x.at, columns[k] * x.apart);
+        const __m512i none = _mm512_setzero_si512(), single = one(weights);
+        UNROLL for (int r = 0; r < R; r++) total[r] = add_pair(total[r], load32(a + r * LANES), none, single);
+    }
+    UNROLL for (int r = 0; r < R; r++) store_sum(y + r * LANES, total[r]);
+}
+
+/* `some` (1 .. 4) entries from k on: adds to dx, returns the sums for dw. */
+INLINE four gradients_step(const int R, const int some, const int32_t *rows, const uint16_t *weights, panel g,
+                           const __m512i *held, sum *dx) {
+    const __m512i none = _mm512_setzero_si512();
+    __m512 dots[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+    UNROLL for (int j = 0; j < some; j += 2) {
+        const int both = j + 1 < some;
+        const uint16_t *a = lane(g.at, rows[j] * g.apart), *b = both ? lane(g.at, rows[j + 1] * g.apart) : 0;
+        const __m512i pair = both ? two(weights + j) : one(weights + j);
+        UNROLL for (int r = 0; r < R; r++) {
+            const __m512i p = load32(a + r * LANES), q = both ? load32(b + r * LANES) : none;
+            dots[j] = dot(dots[j], held[r], p);
+            if (both) dots[j + 1] = dot(dots[j + 1], held[r], q);
+            if (dx) dx[r] = add_pair(dx[r], p, q, pair);
+        }
+    }
+    return sums_of((vec)dots[0], (vec)dots[1], (vec)dots[2], (vec)dots[3]);
+}
+
+INLINE void write(float *dw, const int32_t *order, int some, four sums, int fresh) {
+    UNROLL for (int j = 0; j < some; j++) dw[order[j]] = fresh ? sums[j] : dw[order[j]] + sums[j];
+}
+
+INLINE void gradients_row(const int R, const matrix *w, int32_t k, int32_t end, const uint16_t *weights, int fresh, panel g,
+                          const uint16_t *x, uint16_t *dx, float *dw) {
+    const int32_t *rows = w->columns, *order = w->order;
+    __m512i held[TILE];
+    sum total[TILE], *to = dx ? total : 0;
+    UNROLL for (int r = 0; r < R; r++) {
+        held[r] = load32(x + r * LANES);
+        total[r] = (sum){_mm512_setzero_ps(), _mm512_setzero_ps()};
+    }
+    for (; k + 3 < end; k += 4, weights += 4)
+        write(dw, order + k, 4, gradients_step(R, 4, rows + k, weights, g, held, to), fresh);
+    if (end - k == 1) write(dw, order + k, 1, gradients_step(R, 1, rows + k, weights, g, held, to), fresh);
+    if (end - k == 2) write(dw, order + k, 2, gradients_step(R, 2, rows + k, weights, g, held, to), fresh);
+    if (end - k == 3) write(dw, order + k, 3, gradients_step(R, 3, rows + k, weights, g, held, to), fresh);
+    if (dx) UNROLL for (int r = 0; r < R; r++) store_sum(dx + r * LANES, total[r]);
+}
+
+/* The last lanes, too few for a vector: rows of LANES elements, filled up with zeros. */
+static void pad(const uint16_t *from, int64_t rows, int64_t n, uint16_t *to) {
+    const int64_t lanes = n % LANES;
+    for (int64_t f = 0; f < rows; f++, to += LANES) {
+        memset(to, 0, LANES * sizeof *to);
+        memcpy(to, from + (f + 1) * n - lanes, lanes * sizeof *to);
+    }
+}
+
+static void unpad(const uint16_t *from, int64_t rows, int64_t n, uint16_t *to) {
+    const int64_t lanes = n % LANES;
+    for (int64_t f = 0; f < rows; f++, from += LANES) memcpy(to + (f + 1) * n - lanes, from, lanes * sizeof *to);
+}
+
+/* The weights of rows first .. last, rounded, in the order of their entries; and room for `elements` more. */
+static uint16_t *rounded(const matrix *w, int64_t first, int64_t last, int64_t elements) {
+    const int32_t from = w->pointers[first], to = w->pointers[last];
+    uint16_t *weights = malloc((to - from + elements + 1) * sizeof *weights);
+    if (weights)
+        for (int32_t k = from; k < to; k++) {
+            uint32_t bits;
+            memcpy(&bits, w->values + (w->order ? w->order[k] : k), sizeof bits);
+            const int nan = (bits & 0x7fffffff) > 0x7f800000;
+            weights[k - from] = nan ? 0x7fc0 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+        }
+    return weights;
+}
+
+INLINE void product_tile(const int R, const matrix *w, int64_t first, int64_t last, const uint16_t *weights,
+                         const float *bias, panel x, panel y) {
+    const int32_t *pointers = w->pointers;
+    for (int64_t o = first; o < last; o++)
+        product_row(R, w, pointers[o], pointers[o + 1], weights + (pointers[o] - pointers[first]), bias ? bias[o] : 0, x,
+                    y.at + o * y.apart);
+}
+
+INLINE void gradients_tile(const int R, const matrix *w, int64_t first, int64_t last, const uint16_t *weights, panel g,
+                           panel x, panel dx, float *dw, int fresh) {
+    const int32_t *pointers = w->pointers;
+    for (int64_t c = first; c < last; c++)
+        gradients_row(R, w, pointers[c], pointers[c + 1], weights + (pointers[c] - pointers[first]), fresh, g,
+                      x.at + c * x.apart, dx.at ? dx.at + c * dx.apart : 0, dw);
+}
+
+static int product(const matrix *w, int64_t first, int64_t last, const float *bias, const void *from, void *to, int64_t n) {
+    if (n == 1) return regrow_avx512_half.product(w, first, last, bias, from, to, n);
+    uint16_t *x = (uint16_t *)from, *y = to;
+    const int64_t rows = last - first, full = n - n % LANES;
+    uint16_t *weights = rounded(w, first, last, full < n ? (w->width + rows) * LANES : 0);
+    if (!weights) return 1;
+    for (int64_t at = 0; at < full; at += TILE * LANES) {
+        const panel in = {x + at, n}, out = {y + at, n};
+        switch ((full - at) / LANES) {
+        case 1: product_tile(1, w, first, last, weights, bias, in, out); break;
+        case 2: product_tile(2, w, first, last, weights, bias, in, out); break;
+        case 3: product_tile(3, w, first, last, weights, bias, in, out); break;
+        default: product_tile(TILE, w, first, last, weights, bias, in, out);
+        }
+    }
+    if (full < n) {
+        uint16_t *tail = weights + (w->pointers[last] - w->pointers[first]), *result = tail + w->width * LANES;
+        pad(x, w->width, n, tail);
+        product_tile(1, w, first, last, weights, bias, (panel){tail, LANES}, (panel){result - first * LANES, LANES});
+        unpad(result, rows, n, y + first * n);
+    }
+    free(weights);
+    return 0;
+}
+
+static int gradients(const matrix *w, int64_t first, int64_t last, const void *from, const void *by, void *to, float *dw,
+                     int64_t n) {
+    uint16_t *g = (uint16_t *)from, *x = (uint16_t *)by, *dx = to;
+    const int64_t rows = last - first, full = n - n % LANES;
+    uint16_t *weights = rounded(w, first, last, full < n ? (w->width + 2 * rows) * LANES : 0);
+    if (!weights) return 1;
+    for (int64_t at = 0; at < full; at += TILE * LANES) {
+        const panel in = {g + at, n}, own = {x + at, n}, none = {0, 0}, out = dx ? (panel){dx + at, n} : none;
+        switch ((full - at) / LANES) {
+        case 1: gradients_tile(1, w, first, last, weights, in, own, out, dw, at == 0); break;
+        case 2: gradients_tile(2, w, first, last, weights, in, own, out, dw, at == 0); break;
+        case 3: gradients_tile(3, w, first, last, weights, in, own, out, dw, at == 0); break;
+        default:
+            if (dx) gradients_tile(TILE, w, first, last, weights, in, own, out, dw, at == 0);
+            else gradients_tile(TILE, w, first, last, weights, in, own, none, dw, at == 0);
+        }
+    }
+    if (full < n) {
+        uint16_t *tail = weights + (w->pointers[last] - w->pointers[first]), *own = tail + w->width * LANES,
+                 *result = own + rows * LANES;
+        pad(g, w->width, n, tail);
+        pad(x + first * n, rows, n, own);
+        gradients_tile(1, w, first, last, weights, (panel){tail, LANES}, (panel){own - first * LANES, LANES},
+                       dx ? (panel){result - first * LANES, LANES} : (panel){0, 0}, dw, full == 0);
+        if (dx) unpad(result, rows, n, dx + first * n);
+    }
+    free(weights);
+    return 0;
+}
+
+static void sums(int64_t first, int64_t last, const void *g, float *total, int64_t n) {
+    regrow_avx512_half.sums(first, last, g, total, n);
+}
+
+const kernels regrow_avx512bf16_half = {product, gradients, sums};

@@ -1,0 +1,138 @@
+/* The tiles of the products of a sparse linear layer: see linear.c. */
+#include "kernels.h"
+#include "vector.h"
+
+#include <string.h>
+
+#define TILE 8                       /* vectors in a tile */
+#define HELD (VW == 16 ? 8 : 4)      /* vectors in a tile when two tiles share the registers */
+#define CACHE (512 * 1024)           /* bytes of the L2 cache that a block of columns may fill */
+#define BLOCKED (sizeof(element) == 4)    /* a partial sum of bfloat16 would be rounded in every block */
+#define AHEAD 3                      /* rows whose entries are fetched in advance: in blocks, no row continues the last */
+
+/* The lanes of feature f, at + f * apart. */
+typedef struct {
+    element *at;
+    int64_t apart;
+} panel;
+
+/* Rows first .. last of w, walked block after block of columns. */
+typedef struct {
+    int64_t block, blocks;
+    int32_t length;     /* mean number of entries of a row in a block */
+    int32_t *cursor;    /* how far row first + i has come */
+} walk;
+
+INLINE walk start(const int R, const matrix *w, int64_t first, int64_t last, int32_t *cursor) {
+    const int64_t block = BLOCKED ? CACHE / (R * VW * (int64_t)sizeof(element)) : INT64_MAX;
+    const int64_t blocks = w->width > block ? (w->width + block - 1) / block : 1;
+    memcpy(cursor, w->pointers + first, (last - first) * sizeof *cursor);
+    return (walk){block, blocks, (w->pointers[last] - w->pointers[first]) / ((last - first) * blocks), cursor};
+}
+
+/* The first column after block b. */
+INLINE int32_t end_of(const walk *s, int64_t b) { return b + 1 < s->blocks ? (b + 1) * s->block : INT32_MAX; }
+
+INLINE void fetch(const void *from, int32_t entries) {
+    for (int32_t at = 0; at <= entries; at += 16) __builtin_prefetch((const int32_t *)from + at);
+}
+
+/* Sums kept apart, where a tile has too few vectors to hide the latency of a multiply-add. */
+#define CHAINS(R) (R > 4 ? 1 : R > 1 ? 2 : 4)
+
+/* Takes the entries from k on that lie before column `stop`; returns the first that does not. */
+INLINE int32_t product_row(const int R, const int ordered, const matrix *w, int32_t k, int32_t end, int32_t stop, int fresh,
+                           float bias, panel x, element *restrict y) {
+    const int32_t *restrict columns = w->columns, *restrict order = w->order;
+    const float *restrict values = w->values;
+    if (!fresh && (k == end || columns[k] >= stop)) return k;
+    const int C = CHAINS(R);
+    vec total[4][TILE];
+    UNROLL for (int r = 0; r < R; r++) {
+        total[0][r] = fresh ? spread(bias) : load(y + r * VW);
+        UNROLL for (int c = 1; c < C; c++) total[c][r] = spread(0);
+    }
+    for (; k + C <= end && columns[k + C - 1] < stop; k += C)
+        UNROLL for (int c = 0; c < C; c++) {
+            const element *at = lane(x.at, columns[k + c] * x.apart);
+            const vec value = spread(values[ordered ? order[k + c] : k + c]);
+            UNROLL for (int r = 0; r < R; r++) total[c][r] += value * load(at + r * VW);
+        }
+    for (; k < end && columns[k] < stop; k++) {
+        const element *at = lane(x.at, columns[k] * x.apart);
+        const vec value = spread(values[ordered ? order[k] : k]);
+        UNROLL for (int r = 0; r < R; r++) total[0][r] += value * load(at + r * VW);
+    }
+    UNROLL for (int r = 0; r < R; r++) {
+        UNROLL for (int c = 1; c < C; c++) total[0][r] += total[c][r];
+        store(y + r * VW, total[0][r]);
+    }
+    return k;
+}
+
+INLINE void product_tile(const int R, const int ordered, const matrix *w, int64_t first, int64_t last, const float *bias,
+                         panel x, panel y, int32_t *cursor) {
+    const walk s = start(R, w, first, last, cursor);
+    for (int64_t b = 0; b < s.blocks; b++)
+        for (int64_t o = first; o < last; o++) {
+            if (s.blocks > 1 && o + AHEAD < last) {
+                fetch(w->columns + cursor[o + AHEAD - first], s.length);
+                fetch((ordered ? (const void *)w->order : w->values) + cursor[o + AHEAD - first], s.length);
+            }
+            cursor[o - first] = product_row(R, ordered, w, cursor[o - first], w->pointers[o + 1], end_of(&s, b), b == 0,
+                                            bias ? bias[o] : 0, x, y.at + o * y.apart);
+        }
+}
+
+/* Adds value * g to dx; returns the products of x and g, yet to be summed. */
+INLINE vec gradients_step(const int R, float value, const vec *x, const element *g, vec *dx) {
+    const vec v = spread(value);
+    vec dot[2] = {spread(0), spread(0)};
+    UNROLL for (int r = 0; r < R; r++) {
+        const vec there = load(g + r * VW);
+        if (dx) dx[r] += v * there;
+        dot[r % 2] += x[r] * there;
+    }
+    return dot[0] + dot[1];
+}
+
+/* As product_row; `fresh` of dx, `first_lanes` of dw. */
+INLINE int32_t gradients_row(const int R, const matrix *w, int32_t k, int32_t end, int32_t stop, int fresh, int first_lanes,
+                             panel g, const element *restrict x, element *restrict dx, float *restrict dw) {
+    const int32_t *restrict rows = w->columns, *restrict order = w->order;
+    const float *restrict values = w->values;
+    if (!(fresh && dx) && (k == end || rows[k] >= stop)) return k;
+    vec held[TILE], total[TILE], dot[4];
+    UNROLL for (int r = 0; r < R; r++) held[r] = load(x + r * VW);
+    if (dx) UNROLL for (int r = 0; r < R; r++) total[r] = fresh ? spread(0) : load(dx + r * VW);
+    for (; k + 3 < end && rows[k + 3] < stop; k += 4) {
+        UNROLL for (int j = 0; j < 4; j++)
+            dot[j] = gradients_step(R, values[order[k + j]], held, lane(g.at, rows[k + j] * g.apart), dx ? total : 0);
+        const four sums = sums_of(dot[0], dot[1], dot[2], dot[3]);
+        UNROLL for (int j = 0; j < 4; j++) dw[order[k + j]] = first_lanes ? sums[j] : dw[order[k + j]] + sums[j];
+    }
+    for (; k < end && rows[k] < stop; k++) {
+        const float sum =
+            sum_of(gradients_step(R, values[order[k]], held, lane(g.at, rows[k] * g.apart), dx ? total : 0));
+        dw[order[k]] = first_lanes ? sum : dw[order[k]] + sum;
+    }
+    if (dx) UNROLL for (int r = 0; r < R; r++) store(dx + r * VW, total[r]);
+    return k;
+}
+
+INLINE void gradients_tile(const int R, const matrix *w, int64_t first, int64_t last, panel g, panel x, panel dx,
+                           float *dw, int first_lanes, int32_t *cursor) {
+    const walk s = start(R, w, first, last, cursor);
+    for (int64_t b = 0; b < s.blocks; b++)
+        for (int64_t c = first; c < last; c++) {
+            if (s.blocks > 1 && c + 1 < last) {
+                const int32_t next = cursor[c + 1 - first], end = w->pointers[c + 2];
+                for (int32_t k = next; k < next + s.length && k < end; k++) {
+                    __builtin_prefetch(w->values + w->order[k]);
+                    __builtin_prefetch(dw + w->order[k], 1);
+                }
+            }
+            cursor[c - first] = gradients_row(R, w, cursor[c - first], w->pointers[c + 1], end_of(&s, b), b == 0,
+                                              first_lanes, g, x.at + c * x.apart, dx.at ? dx.at + c * dx.apart : 0, dw);
+        }
+}

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from regrow.core.positions import ascending
 from regrow.core.select import select
 
 
@@ -24,8 +25,9 @@ class Candidates:
 
     def joined_by(self, position: Tensor, score: Tensor) -> Candidates:
         """These and more (disjoint) candidates together."""
-        both, order = torch.cat([self.position.to(position.dtype), position]).sort()
-        return Candidates(both, torch.cat([self.score, score.to(self.score.dtype)])[order])
+        both = torch.cat([self.position.to(position.dtype), position])
+        order = ascending(both)
+        return Candidates(both[order], torch.cat([self.score, score.to(self.score.dtype)])[order])
 
 
 class Pattern(Protocol):

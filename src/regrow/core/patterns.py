@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from regrow.core.positions import ascending
+from regrow.core.positions import ascending, where
 from regrow.core.select import select
 
 
@@ -36,12 +36,13 @@ class Pattern(Protocol):
     def support(self, score: Tensor, n: int, among: Tensor | None = None) -> Tensor:
         """The best legal support of n entries: ascending flat positions."""
 
-    def collect(self, signal: Tensor, index: Tensor, k: int) -> Candidates:
+    def collect(self, signal: Tensor, index: Tensor, k: int, above: float = -torch.inf) -> Candidates:
         """The k inactive positions a legal growth of k entries may need, by |signal|.
 
         Args:
             signal: dense, shaped like the weight.
             index: active positions, [nnz].
+            above: those that score no higher are not needed.
         """
 
 
@@ -52,10 +53,12 @@ class Unstructured:
     def support(self, score: Tensor, n: int, among: Tensor | None = None) -> Tensor:
         return select(score.reshape(-1), n, among)
 
-    def collect(self, signal: Tensor, index: Tensor, k: int) -> Candidates:
+    def collect(self, signal: Tensor, index: Tensor, k: int, above: float = -torch.inf) -> Candidates:
         score = signal.reshape(-1).abs().nan_to_num_(nan=0.0, posinf=torch.inf)  # a NaN too beats what is active
         k = min(k, score.numel() - index.numel())
-        best = select(score.index_fill_(0, index.long(), -torch.inf), k)
+        score.index_fill_(0, index.long(), -torch.inf)
+        among = where(score > above) if above > -torch.inf else None
+        best = select(score, k if among is None else min(k, among.numel()), among)
         return Candidates(best, score[best])
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-_CROWDED = 128
-"""A table of marks pays while it has at most this many places per position."""
+_CROWDED, _FULL = 128, 12
+"""A table of marks pays while it has at most this many places per position: to look up, and to list."""
 
 
 def dtype_for(numel: int) -> torch.dtype:
@@ -35,7 +35,7 @@ def contains(positions: Tensor, queries: Tensor) -> Tensor:
     """Bool per query: is it in the set?"""
     if positions.numel() == 0:
         return torch.zeros_like(queries, dtype=torch.bool)
-    if (span := _span(positions, queries)) is not None:
+    if (span := _span(positions, queries, _CROWDED)) is not None:
         return _marks(span, positions)[queries.long()]
     at = torch.searchsorted(positions, queries.to(positions.dtype)).clamp_(max=positions.numel() - 1)
     return positions[at] == queries
@@ -53,19 +53,26 @@ def intersection(a: Tensor, b: Tensor) -> Tensor:
 
 def union(a: Tensor, b: Tensor) -> Tensor:
     """The positions in either, in the type of `a`."""
-    if (span := _span(a, b)) is not None:
+    if (span := _span(a, b, _FULL)) is not None:
         return where(_marks(span, a, b)).to(a.dtype)
-    fresh = difference(b, a)  # a merge: each element is placed by its rank in the other set
-    out = torch.empty(a.numel() + fresh.numel(), dtype=a.dtype, device=a.device)
-    out[torch.arange(a.numel(), device=a.device) + torch.searchsorted(fresh, a)] = a
-    out[torch.arange(fresh.numel(), device=a.device) + torch.searchsorted(a, fresh)] = fresh.to(a.dtype)
-    return out
+    return distinct(torch.cat([a, b.to(a.dtype)]))
 
 
-def _span(a: Tensor, b: Tensor) -> int | None:
+def distinct(positions: Tensor) -> Tensor:
+    """These positions in ascending order, each once."""
+    if positions.device.type == "cpu":
+        values = positions.numpy().copy()
+        values.sort()
+        ordered = torch.from_numpy(values)
+    else:
+        ordered = positions.sort().values
+    return torch.cat([ordered[:1], ordered[1:][where(ordered[1:] != ordered[:-1])]])
+
+
+def _span(a: Tensor, b: Tensor, places: int) -> int | None:
     """The space both lie in, if they fill it well enough for a table of marks to be the faster way."""
     span = max((int(t[-1]) + 1 for t in (a, b) if t.numel()), default=0)
-    return span if span <= _CROWDED * (a.numel() + b.numel()) else None
+    return span if span <= places * (a.numel() + b.numel()) else None
 
 
 def _marks(span: int, *sets: Tensor) -> Tensor:
@@ -95,6 +102,6 @@ def sample(numel: int, n: int, generator: Generator) -> Tensor:
         return torch.randperm(numel, generator=generator)[:n].sort().values
     drawn = torch.empty(0, dtype=torch.int64)
     while drawn.numel() < n:  # the first n distinct draws of a uniform stream are a uniform n-subset
-        fresh = torch.unique(torch.randint(numel, (n - drawn.numel(),), generator=generator))
+        fresh = distinct(torch.randint(numel, (n - drawn.numel(),), generator=generator))
         drawn = union(drawn, fresh)
     return drawn

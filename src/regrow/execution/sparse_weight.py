@@ -84,17 +84,19 @@ class SparseWeight:
         if self.witness.empty:
             return None
         best: Candidates | None = None
+        worst = -torch.inf
         for first, block in self.witness.blocks():
-            found = self._within(pattern, k, first, block)
+            found = self._within(pattern, k, first, block, worst)
             best = found if best is None else _best(best, found, k)
+            worst = float(best.score.min()) if 0 < k == best.score.numel() else worst
         reached = (best is not None and bool(best.score.any())) or (self._raw is not None and bool(self._raw.any()))
         return best if reached else None
 
-    def _within(self, pattern: Pattern, k: int, row: int, block: Tensor) -> Candidates:
+    def _within(self, pattern: Pattern, k: int, row: int, block: Tensor, above: float) -> Candidates:
         first = row * self.layer.in_features
         bounds = torch.tensor([first, first + block.numel()], dtype=self.at.dtype)
         low, high = torch.searchsorted(self.at, bounds).tolist()
-        found = pattern.collect(block, self.at[low:high] - first, k)
+        found = pattern.collect(block, self.at[low:high] - first, k, above)
         return Candidates(found.position + first, found.score)
 
     def remember(self) -> None:
@@ -179,5 +181,7 @@ def _into(old: Tensor, new: Tensor) -> Tensor:
 def _best(lower: Candidates, upper: Candidates, k: int) -> Candidates:
     """The k best of both; those of `upper` lie at higher positions."""
     position, score = torch.cat([lower.position, upper.position]), torch.cat([lower.score, upper.score])
-    chosen = select(score, min(k, score.numel()))
+    if score.numel() <= k:
+        return Candidates(position, score)
+    chosen = select(score, k)
     return Candidates(position[chosen], score[chosen])

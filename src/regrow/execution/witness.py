@@ -11,8 +11,8 @@ from regrow.execution.ops import LISTENERS
 Pair = tuple[Tensor, Tensor]
 """G [N, out] and X [N, in]: the dense gradient of a product is G^T X."""
 
-_BLOCK = 1 << 20
-"""Entries of the dense gradient that exist at a time."""
+_BLOCK = 1 << 18
+"""Entries of the dense gradient that exist at a time: they fit a core's cache, and their memory is used again."""
 
 
 class Witness:

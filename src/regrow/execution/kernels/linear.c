@@ -88,13 +88,13 @@ static int gradients(const matrix *w, int64_t first, int64_t last, const void *f
     int32_t *cursor = scratch(rows, full < n ? (w->width + 2 * rows) * VW : 0);
     if (!cursor) return 1;
     for (int64_t at = 0; at < full; at += HELD * VW) {
-        const panel in = {g + at, n}, own = {x + at, n}, none = {0, 0}, out = dx ? (panel){dx + at, n} : none;
+        const panel in = {g + at, n}, own = {x + at, n}, out = {dx ? dx + at : 0, n};
         switch (full - at < HELD * VW ? (full - at) / VW : HELD) {
 #define WITH(R)                                                                  \
     case R:                                                                      \
         if (R > HELD) __builtin_unreachable();                                   \
-        if (dx) gradients_tile(R, w, first, last, in, own, out, dw, at == 0, cursor); \
-        else gradients_tile(R, w, first, last, in, own, none, dw, at == 0, cursor);   \
+        if (dx) gradients_tile(R, 1, w, first, last, in, own, out, dw, at == 0, cursor); \
+        else gradients_tile(R, 0, w, first, last, in, own, out, dw, at == 0, cursor);    \
         break;
             WITH(1) WITH(2) WITH(3) WITH(4) WITH(5) WITH(6) WITH(7) WITH(8)
 #undef WITH
@@ -104,8 +104,9 @@ static int gradients(const matrix *w, int64_t first, int64_t last, const void *f
         element *tail = (element *)(cursor + rows), *own = tail + w->width * VW, *result = own + rows * VW;
         pad(g, w->width, n, tail);
         pad(x + first * n, rows, n, own);
-        gradients_tile(1, w, first, last, (panel){tail, VW}, (panel){own - first * VW, VW},
-                       dx ? (panel){result - first * VW, VW} : (panel){0, 0}, dw, full == 0, cursor);
+        const panel in = {tail, VW}, mine = {own - first * VW, VW}, out = {result - first * VW, VW};
+        if (dx) gradients_tile(1, 1, w, first, last, in, mine, out, dw, full == 0, cursor);
+        else gradients_tile(1, 0, w, first, last, in, mine, out, dw, full == 0, cursor);
         if (dx) unpad(result, rows, n, dx + first * n);
     }
     free(cursor);

@@ -67,8 +67,8 @@ INLINE void product_row(const int R, const matrix *w, int32_t k, int32_t end, co
     UNROLL for (int r = 0; r < R; r++) store_sum(y + r * LANES, total[r]);
 }
 
-/* `some` (1 .. 4) entries from k on: adds to dx, returns the sums for dw. */
-INLINE four gradients_step(const int R, const int some, const int32_t *rows, const uint16_t *weights, panel g,
+/* `some` (1 .. 4) entries: adds to dx, if `with_dx`; returns the sums for dw. */
+INLINE four gradients_step(const int R, const int with_dx, const int some, const int32_t *rows, const uint16_t *weights, panel g,
                            const __m512i *held, sum *dx) {
     const __m512i none = _mm512_setzero_si512();
     __m512 dots[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
@@ -80,7 +80,7 @@ INLINE four gradients_step(const int R, const int some, const int32_t *rows, con
             const __m512i p = load32(a + r * LANES), q = both ? load32(b + r * LANES) : none;
             dots[j] = dot(dots[j], held[r], p);
             if (both) dots[j + 1] = dot(dots[j + 1], held[r], q);
-            if (dx) dx[r] = add_pair(dx[r], p, q, pair);
+            if (with_dx) dx[r] = add_pair(dx[r], p, q, pair);
         }
     }
     return sums_of((vec)dots[0], (vec)dots[1], (vec)dots[2], (vec)dots[3]);
@@ -90,21 +90,21 @@ INLINE void write(float *dw, const int32_t *order, int some, four sums, int fres
     UNROLL for (int j = 0; j < some; j++) dw[order[j]] = fresh ? sums[j] : dw[order[j]] + sums[j];
 }
 
-INLINE void gradients_row(const int R, const matrix *w, int32_t k, int32_t end, const uint16_t *weights, int fresh, panel g,
+INLINE void gradients_row(const int R, const int with_dx, const matrix *w, int32_t k, int32_t end, const uint16_t *weights, int fresh, panel g,
                           const uint16_t *x, uint16_t *dx, float *dw) {
     const int32_t *rows = w->columns, *order = w->order;
     __m512i held[TILE];
-    sum total[TILE], *to = dx ? total : 0;
+    sum total[TILE];
     UNROLL for (int r = 0; r < R; r++) {
         held[r] = load32(x + r * LANES);
         total[r] = (sum){_mm512_setzero_ps(), _mm512_setzero_ps()};
     }
     for (; k + 3 < end; k += 4, weights += 4)
-        write(dw, order + k, 4, gradients_step(R, 4, rows + k, weights, g, held, to), fresh);
-    if (end - k == 1) write(dw, order + k, 1, gradients_step(R, 1, rows + k, weights, g, held, to), fresh);
-    if (end - k == 2) write(dw, order + k, 2, gradients_step(R, 2, rows + k, weights, g, held, to), fresh);
-    if (end - k == 3) write(dw, order + k, 3, gradients_step(R, 3, rows + k, weights, g, held, to), fresh);
-    if (dx) UNROLL for (int r = 0; r < R; r++) store_sum(dx + r * LANES, total[r]);
+        write(dw, order + k, 4, gradients_step(R, with_dx, 4, rows + k, weights, g, held, total), fresh);
+    if (end - k == 1) write(dw, order + k, 1, gradients_step(R, with_dx, 1, rows + k, weights, g, held, total), fresh);
+    if (end - k == 2) write(dw, order + k, 2, gradients_step(R, with_dx, 2, rows + k, weights, g, held, total), fresh);
+    if (end - k == 3) write(dw, order + k, 3, gradients_step(R, with_dx, 3, rows + k, weights, g, held, total), fresh);
+    if (with_dx) UNROLL for (int r = 0; r < R; r++) store_sum(dx + r * LANES, total[r]);
 }
 
 /* The last lanes, too few for a vector: rows of LANES elements, filled up with zeros. */
@@ -125,13 +125,14 @@ static void unpad(const uint16_t *from, int64_t rows, int64_t n, uint16_t *to) {
 static uint16_t *rounded(const matrix *w, int64_t first, int64_t last, int64_t elements) {
     const int32_t from = w->pointers[first], to = w->pointers[last];
     uint16_t *weights = malloc((to - from + elements + 1) * sizeof *weights);
-    if (weights)
-        for (int32_t k = from; k < to; k++) {
-            uint32_t bits;
-            memcpy(&bits, w->values + (w->order ? w->order[k] : k), sizeof bits);
-            const int nan = (bits & 0x7fffffff) > 0x7f800000;
-            weights[k - from] = nan ? 0x7fc0 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-        }
+    for (int32_t k = from; weights && k < to; k += 16) {
+        const __mmask16 some = to - k < 16 ? (1 << (to - k)) - 1 : 0xffff;
+        const __m512 zero = _mm512_setzero_ps();
+        const __m512 values =
+            w->order ? _mm512_mask_i32gather_ps(zero, some, _mm512_maskz_loadu_epi32(some, w->order + k), w->values, 4)
+                     : _mm512_maskz_loadu_ps(some, w->values + k);
+        _mm256_mask_storeu_epi16(weights + (k - from), some, (__m256i)_mm512_cvtneps_pbh(values));
+    }
     return weights;
 }
 
@@ -143,12 +144,12 @@ INLINE void product_tile(const int R, const matrix *w, int64_t first, int64_t la
                     y.at + o * y.apart);
 }
 
-INLINE void gradients_tile(const int R, const matrix *w, int64_t first, int64_t last, const uint16_t *weights, panel g,
+INLINE void gradients_tile(const int R, const int with_dx, const matrix *w, int64_t first, int64_t last, const uint16_t *weights, panel g,
                            panel x, panel dx, float *dw, int fresh) {
     const int32_t *pointers = w->pointers;
     for (int64_t c = first; c < last; c++)
-        gradients_row(R, w, pointers[c], pointers[c + 1], weights + (pointers[c] - pointers[first]), fresh, g,
-                      x.at + c * x.apart, dx.at ? dx.at + c * dx.apart : 0, dw);
+        gradients_row(R, with_dx, w, pointers[c], pointers[c + 1], weights + (pointers[c] - pointers[first]), fresh, g,
+                      x.at + c * x.apart, with_dx ? dx.at + c * dx.apart : 0, dw);
 }
 
 static int product(const matrix *w, int64_t first, int64_t last, const float *bias, const void *from, void *to, int64_t n) {
@@ -183,14 +184,13 @@ static int gradients(const matrix *w, int64_t first, int64_t last, const void *f
     uint16_t *weights = rounded(w, first, last, full < n ? (w->width + 2 * rows) * LANES : 0);
     if (!weights) return 1;
     for (int64_t at = 0; at < full; at += TILE * LANES) {
-        const panel in = {g + at, n}, own = {x + at, n}, none = {0, 0}, out = dx ? (panel){dx + at, n} : none;
-        switch ((full - at) / LANES) {
-        case 1: gradients_tile(1, w, first, last, weights, in, own, out, dw, at == 0); break;
-        case 2: gradients_tile(2, w, first, last, weights, in, own, out, dw, at == 0); break;
-        case 3: gradients_tile(3, w, first, last, weights, in, own, out, dw, at == 0); break;
-        default:
-            if (dx) gradients_tile(TILE, w, first, last, weights, in, own, out, dw, at == 0);
-            else gradients_tile(TILE, w, first, last, weights, in, own, none, dw, at == 0);
+        const panel in = {g + at, n}, own = {x + at, n}, out = {dx ? dx + at : 0, n};
+        switch ((full - at < TILE * LANES ? (full - at) / LANES : TILE) * 2 + (dx != 0)) {
+#define WITH(R)                                                                                              \
+    case 2 * R: gradients_tile(R, 0, w, first, last, weights, in, own, out, dw, at == 0); break;             \
+    case 2 * R + 1: gradients_tile(R, 1, w, first, last, weights, in, own, out, dw, at == 0); break;
+            WITH(1) WITH(2) WITH(3) WITH(4)
+#undef WITH
         }
     }
     if (full < n) {
@@ -198,8 +198,9 @@ static int gradients(const matrix *w, int64_t first, int64_t last, const void *f
                  *result = own + rows * LANES;
         pad(g, w->width, n, tail);
         pad(x + first * n, rows, n, own);
-        gradients_tile(1, w, first, last, weights, (panel){tail, LANES}, (panel){own - first * LANES, LANES},
-                       dx ? (panel){result - first * LANES, LANES} : (panel){0, 0}, dw, full == 0);
+        const panel in = {tail, LANES}, mine = {own - first * LANES, LANES}, out = {result - first * LANES, LANES};
+        if (dx) gradients_tile(1, 1, w, first, last, weights, in, mine, out, dw, full == 0);
+        else gradients_tile(1, 0, w, first, last, weights, in, mine, out, dw, full == 0);
         if (dx) unpad(result, rows, n, dx + first * n);
     }
     free(weights);

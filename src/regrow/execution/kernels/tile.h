@@ -84,43 +84,43 @@ INLINE void product_tile(const int R, const int ordered, const matrix *w, int64_
         }
 }
 
-/* Adds value * g to dx; returns the products of x and g, yet to be summed. */
-INLINE vec gradients_step(const int R, float value, const vec *x, const element *g, vec *dx) {
+/* Adds value * g to dx, if `both`; returns the products of x and g, yet to be summed. */
+INLINE vec gradients_step(const int R, const int both, float value, const vec *x, const element *g, vec *dx) {
     const vec v = spread(value);
     vec dot[2] = {spread(0), spread(0)};
     UNROLL for (int r = 0; r < R; r++) {
         const vec there = load(g + r * VW);
-        if (dx) dx[r] += v * there;
+        if (both) dx[r] += v * there;
         dot[r % 2] += x[r] * there;
     }
     return dot[0] + dot[1];
 }
 
-/* As product_row; `fresh` of dx, `first_lanes` of dw. */
-INLINE int32_t gradients_row(const int R, const matrix *w, int32_t k, int32_t end, int32_t stop, int fresh, int first_lanes,
+/* As product_row, for dw and, if `both`, dx; the first block makes dx `fresh`, the first lanes dw. */
+INLINE int32_t gradients_row(const int R, const int both, const matrix *w, int32_t k, int32_t end, int32_t stop, int fresh, int first_lanes,
                              panel g, const element *restrict x, element *restrict dx, float *restrict dw) {
     const int32_t *restrict rows = w->columns, *restrict order = w->order;
     const float *restrict values = w->values;
-    if (!(fresh && dx) && (k == end || rows[k] >= stop)) return k;
+    if (!(fresh && both) && (k == end || rows[k] >= stop)) return k;
     vec held[TILE], total[TILE], dot[4];
     UNROLL for (int r = 0; r < R; r++) held[r] = load(x + r * VW);
-    if (dx) UNROLL for (int r = 0; r < R; r++) total[r] = fresh ? spread(0) : load(dx + r * VW);
+    if (both) UNROLL for (int r = 0; r < R; r++) total[r] = fresh ? spread(0) : load(dx + r * VW);
     for (; k + 3 < end && rows[k + 3] < stop; k += 4) {
         UNROLL for (int j = 0; j < 4; j++)
-            dot[j] = gradients_step(R, values[order[k + j]], held, lane(g.at, rows[k + j] * g.apart), dx ? total : 0);
+            dot[j] = gradients_step(R, both, values[order[k + j]], held, lane(g.at, rows[k + j] * g.apart), total);
         const four sums = sums_of(dot[0], dot[1], dot[2], dot[3]);
         UNROLL for (int j = 0; j < 4; j++) dw[order[k + j]] = first_lanes ? sums[j] : dw[order[k + j]] + sums[j];
     }
     for (; k < end && rows[k] < stop; k++) {
         const float sum =
-            sum_of(gradients_step(R, values[order[k]], held, lane(g.at, rows[k] * g.apart), dx ? total : 0));
+            sum_of(gradients_step(R, both, values[order[k]], held, lane(g.at, rows[k] * g.apart), total));
         dw[order[k]] = first_lanes ? sum : dw[order[k]] + sum;
     }
-    if (dx) UNROLL for (int r = 0; r < R; r++) store(dx + r * VW, total[r]);
+    if (both) UNROLL for (int r = 0; r < R; r++) store(dx + r * VW, total[r]);
     return k;
 }
 
-INLINE void gradients_tile(const int R, const matrix *w, int64_t first, int64_t last, panel g, panel x, panel dx,
+INLINE void gradients_tile(const int R, const int both, const matrix *w, int64_t first, int64_t last, panel g, panel x, panel dx,
                            float *dw, int first_lanes, int32_t *cursor) {
     const walk s = start(R, w, first, last, cursor);
     for (int64_t b = 0; b < s.blocks; b++)
@@ -132,7 +132,7 @@ INLINE void gradients_tile(const int R, const matrix *w, int64_t first, int64_t 
                     __builtin_prefetch(dw + w->order[k], 1);
                 }
             }
-            cursor[c - first] = gradients_row(R, w, cursor[c - first], w->pointers[c + 1], end_of(&s, b), b == 0,
-                                              first_lanes, g, x.at + c * x.apart, dx.at ? dx.at + c * dx.apart : 0, dw);
+            cursor[c - first] = gradients_row(R, both, w, cursor[c - first], w->pointers[c + 1], end_of(&s, b), b == 0,
+                                              first_lanes, g, x.at + c * x.apart, both ? dx.at + c * dx.apart : 0, dw);
         }
 }

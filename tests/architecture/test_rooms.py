@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from source import imports, room_of, trees
 
-TORCH_ROOMS = {"core", "methods", "execution", "metrics", "sparsifier", "train", "recipe"}
+TORCH_ROOMS = {"core", "methods", "execution", "metrics", "sparsifier", "train", "recipe", "lab"}
 
 OURS = {
     "core": set(),
@@ -15,8 +15,9 @@ OURS = {
     "sparsifier": {"core", "methods", "execution"},
     "train": {"core", "sparsifier", "metrics"},
     "recipe": {"core", "methods", "execution", "metrics", "sparsifier", "train"},
+    "lab": {"core", "methods", "execution", "metrics", "sparsifier", "train", "recipe"},
     "report": {"train"},
-    "cli": {"core", "recipe", "report", "train"},
+    "cli": {"core", "recipe", "lab", "report", "train"},
 }
 
 FOREIGN = {

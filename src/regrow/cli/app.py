@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from regrow.cli.bench import bench
 from regrow.cli.compare import compare
 from regrow.cli.demo import demo
 from regrow.cli.resume import resume
@@ -19,5 +20,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (demo, run, resume, show, compare):
+for _command in (demo, run, resume, show, compare, bench):
     app.command()(verb(_command))

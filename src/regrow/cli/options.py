@@ -24,3 +24,15 @@ def seeds_of(text: str | None) -> tuple[int, ...] | None:
     if not all(part.strip().isdigit() for part in parts):
         raise RegrowError(f"--seeds {text}: should be whole numbers with commas between, such as --seeds 0,1,2.")
     return tuple(int(part) for part in parts)
+
+
+def numbers_of(flag: str, text: str, low: float, below: float = float("inf")) -> tuple[float, ...]:
+    """`0.9,0.95` as numbers in [low, below)."""
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(low <= number < below for number in numbers):
+        bounds = f"of at least {low:g}" if below == float("inf") else f"in [{low:g}, {below:g})"
+        raise RegrowError(f"{flag} {text}: should be numbers {bounds} with commas between.")
+    return numbers

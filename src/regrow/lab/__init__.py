@@ -1,0 +1,1 @@
+"""What is done around runs: measuring them on the user's own machine."""

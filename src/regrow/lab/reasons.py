@@ -1,0 +1,76 @@
+"""Why is it not faster? What stays dense, and where the layout breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regrow.core.errors import RegrowError
+from regrow.execution import native
+from regrow.execution.ops import is_lanes
+from regrow.execution.parts import locate, survey
+from regrow.execution.sparse_linear import SparseLinear
+from regrow.execution.sparse_sites import layers_of
+from regrow.lab.subject import Subject
+
+BREAK_EVEN = 0.3
+"""Density above which a dense product is the quicker one; measured between .28 and .5."""
+
+
+def refused(model: nn.Module) -> tuple[dict[str, str], int]:
+    """The sites that the sparse backend cannot run, with what they are; and how many others there are."""
+    sites = {part.name: verdict.reason for verdict in survey(model) for part in verdict.parts}
+    found = {}
+    for name, reason in sites.items():
+        try:
+            layers_of(model, locate(model, [name]))
+        except RegrowError:
+            found[name] = reason.removeprefix("sparse: ")
+    return found, len(sites) - len(found)
+
+
+def reasons(subject: Subject, refusals: Mapping[str, str]) -> list[str]:
+    """A line for each thing that keeps the model from its speed; `subject` is on the sparse backend if it can be."""
+    assert subject.sparsifier is not None
+    lines = [f"{name} stays dense: the sparse backend does not run a {what}" for name, what in refusals.items()]
+    for verdict in subject.sparsifier.verdicts:
+        if not verdict.parts and verdict.parameter.dim() > 1 and verdict.name not in refusals:
+            lines.append(f"{verdict.name} stays {verdict.reason}")
+    executed = subject.sparsifier.topology.densities() if subject.way.backend == "sparse" else {}
+    for name, density in executed.items():
+        if density == 1:
+            lines.append(f"{name} runs dense: the distribution leaves it whole")
+        elif density > BREAK_EVEN:
+            lines.append(f"{name} has density {density:.2f}: above about {BREAK_EVEN} a dense product is quicker")
+    if native.isa() == "reference":
+        lines.append("the compiled kernels are missing: sparse layers run in plain torch")
+    return lines + list(_breaks(subject))
+
+
+def _breaks(subject: Subject) -> Iterator[str]:
+    """Sparse layers, past the first, whose input must be transposed into lanes."""
+    seen: list[tuple[str, bool]] = []  # leaf modules in the order they run: name, and is it a sparse layer given rows?
+
+    def note(name: str) -> Any:
+        def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            x = inputs[0] if inputs and isinstance(inputs[0], Tensor) else None
+            rows = isinstance(module, SparseLinear) and x is not None and not is_lanes(x.reshape(-1, x.shape[-1]))
+            seen.append((name, rows))
+
+        return before
+
+    with ExitStack() as stack, torch.no_grad():
+        for name, module in subject.model.named_modules():
+            if not any(module.children()):
+                stack.callback(module.register_forward_pre_hook(note(name)).remove)
+        subject.model(subject.x)
+    sparse = {name for name, module in subject.model.named_modules() if isinstance(module, SparseLinear)}
+    begun = False
+    for i, (name, rows) in enumerate(seen):
+        if rows and begun:
+            yield f"{name} gets its input in rows and transposes it: after {seen[i - 1][0]}"
+        begun = begun or name in sparse

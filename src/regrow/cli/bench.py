@@ -27,14 +27,12 @@ def bench(
     threads: Annotated[int | None, typer.Option(min=1, help="Of the processor; torch decides without.")] = None,
 ) -> None:
     """Time training steps dense, bf16 dense, masked and sparse, side by side, and say what holds sparse ones up."""
-    import torch
-
     from regrow.lab.bench import bench as measure
     from regrow.lab.subject import Setting
 
     dims = tuple(int(size) for size in numbers_of("--shape", shape, low=1))
     sparsities = numbers_of("--sparsity", sparsity, low=0, below=1)
-    result = measure(Setting(model, dims, batch, method, threads=threads or torch.get_num_threads()), sparsities)
+    result = measure(Setting(model, dims, batch, method, threads=threads), sparsities)
     typer.echo(head(result))
     print_table([cells(row, result, samples) for row in result.rows], left=["training"])
     for line in [*verdicts(result), *told(result.reasons)]:
@@ -50,7 +48,7 @@ def head(result: Bench) -> str:
     lines = [
         f"{setting.model}, input {'x'.join(map(str, setting.shape))}, batch {setting.batch}, "
         f"{result.weights:,} weights; SGD with momentum, {every}",
-        f"{here['cpu']}, {setting.threads} threads, {here['instructions']}, torch {here['versions']['torch']}",
+        f"{here['cpu']}, {here['threads']} threads, {here['instructions']}, torch {here['versions']['torch']}",
         *([result.busy] if result.busy else []),
     ]
     return "\n".join(lines)

@@ -51,7 +51,7 @@ def bench(setting: Setting, sparsities: Sequence[float]) -> Bench:
     Raises:
         RegrowError: the model, its input, a sparsity or the method cannot be.
     """
-    torch.set_num_threads(setting.threads)
+    setting.claim_threads()
     refusals, others = refused(setting.build())
     ways = [Way(), Way(bf16=True), Way("masked", sparsities[0])]
     ways += [Way("sparse", sparsity, exclude=tuple(refusals)) for sparsity in sparsities if others]

@@ -8,11 +8,11 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-import regrow
 from regrow.train.record import Record, cpu_model
 from regrow.train.surroundings import commit
 
@@ -62,7 +62,7 @@ def machine() -> Record:
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
         "commit": commit(),
-        "versions": {"regrow": regrow.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": {"regrow": version("regrow"), "torch": torch.__version__, "python": platform.python_version()},
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),

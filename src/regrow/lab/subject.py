@@ -38,13 +38,18 @@ class Setting:
     batch: int
     method: str = "rigl"
     optimizer: str = "sgd"
-    threads: int = 1
+    threads: int | None = None
 
     @property
     def interval(self) -> int | None:
         """Steps between the method's updates."""
         every = choose(METHODS, self.method, "method")().every
         return every.interval if every else None
+
+    def claim_threads(self) -> None:
+        """Use as many as are named; else torch has decided."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
 
     def build(self) -> nn.Module:
         """The model: a name of regrow's, `timm:NAME`, or `module:function`, a function of yours that makes one.
@@ -171,7 +176,7 @@ def memory_of(setting: Setting, way: Way, updates: int = 3) -> Memory:
     Raises:
         RegrowError: the system does not tell.
     """
-    torch.set_num_threads(setting.threads)
+    setting.claim_threads()
     _warm(setting, way)
     growth = Growth()
     subject = Subject(setting, way)

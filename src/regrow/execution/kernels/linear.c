@@ -36,20 +36,6 @@ static void product_one(const matrix *w, int64_t first, int64_t last, const floa
     }
 }
 
-/* The last lanes, too few for a vector: rows of VW elements, filled up with zeros. */
-static void pad(const element *from, int64_t rows, int64_t n, element *to) {
-    const int64_t lanes = n % VW;
-    for (int64_t f = 0; f < rows; f++, to += VW) {
-        memset(to, 0, VW * sizeof *to);
-        memcpy(to, from + (f + 1) * n - lanes, lanes * sizeof *to);
-    }
-}
-
-static void unpad(const element *from, int64_t rows, int64_t n, element *to) {
-    const int64_t lanes = n % VW;
-    for (int64_t f = 0; f < rows; f++, from += VW) memcpy(to + (f + 1) * n - lanes, from, lanes * sizeof *to);
-}
-
 /* A cursor for every row, and room for elements; freed together. */
 static int32_t *scratch(int64_t rows, int64_t elements) { return malloc((rows + 1) * 4 + elements * sizeof(element)); }
 
@@ -73,9 +59,9 @@ static int product(const matrix *w, int64_t first, int64_t last, const float *bi
     }
     if (full < n) {
         element *tail = (element *)(cursor + rows), *result = tail + w->width * VW;
-        pad(x, w->width, n, tail);
+        pad(x, w->width, n, VW, tail);
         product_tile(1, w->order != 0, w, first, last, bias, (panel){tail, VW}, (panel){result - first * VW, VW}, cursor);
-        unpad(result, rows, n, y + first * n);
+        unpad(result, rows, n, VW, y + first * n);
     }
     free(cursor);
     return 0;
@@ -102,12 +88,12 @@ static int gradients(const matrix *w, int64_t first, int64_t last, const void *f
     }
     if (full < n) {
         element *tail = (element *)(cursor + rows), *own = tail + w->width * VW, *result = own + rows * VW;
-        pad(g, w->width, n, tail);
-        pad(x + first * n, rows, n, own);
+        pad(g, w->width, n, VW, tail);
+        pad(x + first * n, rows, n, VW, own);
         const panel in = {tail, VW}, mine = {own - first * VW, VW}, out = {result - first * VW, VW};
         if (dx) gradients_tile(1, 1, w, first, last, in, mine, out, dw, full == 0, cursor);
         else gradients_tile(1, 0, w, first, last, in, mine, out, dw, full == 0, cursor);
-        if (dx) unpad(result, rows, n, dx + first * n);
+        if (dx) unpad(result, rows, n, VW, dx + first * n);
     }
     free(cursor);
     return 0;

@@ -9,7 +9,6 @@
 
 #include <immintrin.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define LANES 32    /* in a vector of bfloat16 */
 #define TILE 4      /* such vectors in a tile */
@@ -107,20 +106,6 @@ INLINE void gradients_row(const int R, const int with_dx, const matrix *w, int32
     if (with_dx) UNROLL for (int r = 0; r < R; r++) store_sum(dx + r * LANES, total[r]);
 }
 
-/* The last lanes, too few for a vector: rows of LANES elements, filled up with zeros. */
-static void pad(const uint16_t *from, int64_t rows, int64_t n, uint16_t *to) {
-    const int64_t lanes = n % LANES;
-    for (int64_t f = 0; f < rows; f++, to += LANES) {
-        memset(to, 0, LANES * sizeof *to);
-        memcpy(to, from + (f + 1) * n - lanes, lanes * sizeof *to);
-    }
-}
-
-static void unpad(const uint16_t *from, int64_t rows, int64_t n, uint16_t *to) {
-    const int64_t lanes = n % LANES;
-    for (int64_t f = 0; f < rows; f++, from += LANES) memcpy(to + (f + 1) * n - lanes, from, lanes * sizeof *to);
-}
-
 /* The weights of rows first .. last, rounded, in the order of their entries; and room for `elements` more. */
 static uint16_t *rounded(const matrix *w, int64_t first, int64_t last, int64_t elements) {
     const int32_t from = w->pointers[first], to = w->pointers[last];
@@ -169,9 +154,9 @@ static int product(const matrix *w, int64_t first, int64_t last, const float *bi
     }
     if (full < n) {
         uint16_t *tail = weights + (w->pointers[last] - w->pointers[first]), *result = tail + w->width * LANES;
-        pad(x, w->width, n, tail);
+        pad(x, w->width, n, LANES, tail);
         product_tile(1, w, first, last, weights, bias, (panel){tail, LANES}, (panel){result - first * LANES, LANES});
-        unpad(result, rows, n, y + first * n);
+        unpad(result, rows, n, LANES, y + first * n);
     }
     free(weights);
     return 0;
@@ -196,12 +181,12 @@ static int gradients(const matrix *w, int64_t first, int64_t last, const void *f
     if (full < n) {
         uint16_t *tail = weights + (w->pointers[last] - w->pointers[first]), *own = tail + w->width * LANES,
                  *result = own + rows * LANES;
-        pad(g, w->width, n, tail);
-        pad(x + first * n, rows, n, own);
+        pad(g, w->width, n, LANES, tail);
+        pad(x + first * n, rows, n, LANES, own);
         const panel in = {tail, LANES}, mine = {own - first * LANES, LANES}, out = {result - first * LANES, LANES};
         if (dx) gradients_tile(1, 1, w, first, last, weights, in, mine, out, dw, full == 0);
         else gradients_tile(1, 0, w, first, last, weights, in, mine, out, dw, full == 0);
-        if (dx) unpad(result, rows, n, dx + first * n);
+        if (dx) unpad(result, rows, n, LANES, dx + first * n);
     }
     free(weights);
     return 0;

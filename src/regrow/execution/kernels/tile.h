@@ -2,13 +2,11 @@
 #include "kernels.h"
 #include "vector.h"
 
-#include <string.h>
-
-#define TILE 8                       /* vectors in a tile */
-#define HELD (VW == 16 ? 8 : 4)      /* vectors in a tile when two tiles share the registers */
-#define CACHE (512 * 1024)           /* bytes of the L2 cache that a block of columns may fill */
-#define BLOCKED (sizeof(element) == 4)    /* a partial sum of bfloat16 would be rounded in every block */
-#define AHEAD 3                      /* rows whose entries are fetched in advance: in blocks, no row continues the last */
+#define TILE 8                     /* vectors in a tile */
+#define HELD (VW == 16 ? 8 : 4)    /* vectors in a tile when two tiles share the registers */
+#define CACHE (512 * 1024)         /* bytes of the L2 cache that a block of columns may fill */
+#define LEAST 8                    /* entries of a row that a block must have to be worth its load and store of sums */
+#define AHEAD 3                    /* rows whose entries are fetched in advance: in blocks, no row continues the last */
 
 /* The lanes of feature f, at + f * apart. */
 typedef struct {
@@ -24,10 +22,12 @@ typedef struct {
 } walk;
 
 INLINE walk start(const int R, const matrix *w, int64_t first, int64_t last, int32_t *cursor) {
-    const int64_t block = BLOCKED ? CACHE / (R * VW * (int64_t)sizeof(element)) : INT64_MAX;
-    const int64_t blocks = w->width > block ? (w->width + block - 1) / block : 1;
-    memcpy(cursor, w->pointers + first, (last - first) * sizeof *cursor);
-    return (walk){block, blocks, (w->pointers[last] - w->pointers[first]) / ((last - first) * blocks), cursor};
+    const int64_t block = CACHE / (R * VW * (int64_t)sizeof(element)), rows = last - first;
+    const int64_t blocks = (w->width + block - 1) / block, length = (w->pointers[last] - w->pointers[first]) / rows;
+    memcpy(cursor, w->pointers + first, rows * sizeof *cursor);
+    const int whole = sizeof(element) == 2;    /* the sums of bfloat16 would be rounded from block to block */
+    return whole || length <= LEAST * blocks ? (walk){block, 1, length, cursor}
+                                            : (walk){block, blocks, length / blocks, cursor};
 }
 
 /* The first column after block b. */

@@ -1,5 +1,6 @@
 /* Vectors of VW floats, in the vector extensions that GCC and Clang share. */
 #include <stdint.h>
+#include <string.h>
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
@@ -72,4 +73,18 @@ INLINE four sums_of(vec a, vec b, vec c, vec d) {
 INLINE float sum_of(vec v) {
     const vec zero = {0};
     return sums_of(v, zero, zero, zero)[0];
+}
+
+/* The last lanes, too few for `wide`: as rows of `wide` elements, filled up with zeros. */
+INLINE void pad(const element *from, int64_t rows, int64_t n, int64_t wide, element *to) {
+    const int64_t lanes = n % wide;
+    for (int64_t f = 0; f < rows; f++, to += wide) {
+        memset(to, 0, wide * sizeof *to);
+        memcpy(to, from + (f + 1) * n - lanes, lanes * sizeof *to);
+    }
+}
+
+INLINE void unpad(const element *from, int64_t rows, int64_t n, int64_t wide, element *to) {
+    const int64_t lanes = n % wide;
+    for (int64_t f = 0; f < rows; f++, from += wide) memcpy(to + (f + 1) * n - lanes, from, lanes * sizeof *to);
 }

@@ -16,7 +16,7 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, or with runs below them.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print numbers for programs.")] = False,
 ) -> None:
-    """Accuracy, exploration rate R_s, FLOPs against dense, seconds and sizes, a line per recipe."""
+    """Accuracy, exploration rate R_s, FLOPs, seconds and bytes against dense, a line per recipe."""
     from regrow.recipe.folders import runs_in
     from regrow.report import compare as report
 

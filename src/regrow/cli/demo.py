@@ -30,11 +30,15 @@ def demo(runs: Runs = Path("runs")) -> None:
 ABOUT = """\
 R_s is the share of weights that were ever active: static stays at its density, the ITOP methods explore.
 This shows the machinery and claims nothing: with 360 test images one image is .3 %, and each row is one seed.
-FLOPs count what sparse hardware would do. This backend masks dense weights: it saves neither time nor memory.
+The sparse rows ran truly sparse: only the weights that exist were stored, multiplied and updated. ms/step is the median
+step as it came here, on one thread; MB are weights, optimizer state, indices and what R_s is counted from, without
+activations; in brackets, against the dense run. One run after another is no benchmark: `regrow bench` times a model
+turn by turn. Smaller networks and batches gain less.
 
 The runs are in {runs}/. Next:
   regrow show {last}
   regrow show methods
+  regrow bench                                        # dense, bf16, masked and sparse training steps side by side
   regrow run demo/rigl-itop --set density=0.02 --seeds 0,1,2,3,4
   regrow run itop/fashion-mnist-mlp-rigl-small        # minutes; needs Fashion-MNIST (downloaded, or --data-root)
   regrow compare {runs}"""

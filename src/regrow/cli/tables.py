@@ -12,7 +12,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from regrow.train.paths import RunFolder
 
-WIDE = 150  # columns, where there is no terminal to fit in
+WIDE = 160  # columns, where there is no terminal to fit in
 Rows = Sequence[dict[str, str]]
 
 

@@ -72,6 +72,7 @@ def sparsifier_of(
         include=recipe.include,
         exclude=recipe.exclude,
         seed=seed,
+        backend=recipe.backend,
     )
 
 
@@ -88,7 +89,8 @@ def flops_of(
         needs=method.needs if method else frozenset(),
     )
     densities = sparsifier.topology.densities() if sparsifier else {}
-    return run_flops(dense, densities, ledger, reference_steps=recipe.epochs * steps_per_epoch)
+    executed = densities if recipe.backend == "sparse" else {}
+    return run_flops(dense, densities, ledger, executed=executed, reference_steps=recipe.epochs * steps_per_epoch)
 
 
 def method_of(spec: schema.MethodSpec) -> Method:

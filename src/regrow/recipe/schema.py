@@ -146,6 +146,10 @@ class Recipe(Spec):
     include: Names = Field((), description="patterns of weight names to make sparse, the defaults when empty")
     exclude: Names = Field((), description="patterns of weight names to keep dense")
     overrides: dict[str, Density] = Field({}, description="pattern of weight names -> density of those layers")
+    backend: Literal["masked", "sparse"] = Field(
+        "masked",
+        description="masked (dense arithmetic), or sparse: only the weights that exist are stored and computed",
+    )
     threads: int | None = Field(None, gt=0, description="CPU threads; torch decides when null")
 
     @model_validator(mode="before")
@@ -165,6 +169,8 @@ class Recipe(Spec):
     def _whole(self) -> Recipe:
         if self.method is not None and self.density is None:
             raise ValueError(f"has method {self.method.name!r} but no `density`: add one, such as `density: 0.1`")
+        if self.method is None and self.backend != "masked":
+            raise ValueError("has `backend: sparse` but no `method`: add one, such as `method: rigl-itop`, or drop it")
         if self.method is None and self.density is not None:
             raise ValueError("has a `density` but no `method`: add one, such as `method: rigl-itop`, or drop it")
         return self

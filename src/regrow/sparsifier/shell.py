@@ -64,7 +64,7 @@ class Sparsifier:
         backend: str = "masked",
     ) -> None:
         self.method, self.total_steps, self.pattern, self.seed = method, total_steps, pattern, seed
-        self.backend = choose(BACKENDS, backend, "backend")()
+        self.backend_name, self.backend = backend, choose(BACKENDS, backend, "backend")()
         self._start, self._density, self._overrides = topology, density, overrides
         self._include, self._exclude = include, exclude
         self.step = 0

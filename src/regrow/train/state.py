@@ -80,7 +80,9 @@ def final_state(job: Job) -> Record:
         "nnz": sparsifier.topology.nnz if sparsifier else parameters,
         "numel": sparsifier.topology.numel if sparsifier else parameters,
         "parameters": parameters,
+        "backend": sparsifier.backend_name if sparsifier else None,
         "bytes": held_bytes(job),
+        "bytes_topology": topology_bytes(job),
         "topology_digest": sparsifier.topology.digest() if sparsifier else None,
         "model_digest": checkpoint.digest(dict(job.model.state_dict())),
     }
@@ -90,6 +92,34 @@ def held_bytes(job: Job) -> int:
     """Memory of parameters, buffers and optimizer state as they are held, so the masked backend saves none."""
     slots = (value for state in job.optimizer.state.values() for value in state.values())
     return _bytes(chain(job.model.parameters(), job.model.buffers(), (s for s in slots if isinstance(s, Tensor))))
+
+
+def topology_bytes(job: Job) -> int:
+    """Memory of what sparse training keeps besides: positions, indices, masks, what was explored."""
+    own = _storages([*job.model.parameters(), *job.model.buffers(), job.optimizer.state])
+    return sum(size for at, size in _storages(job.sparsifier).items() if at not in own)
+
+
+def _storages(root: object) -> dict[int, int]:
+    """Address -> bytes of every tensor's memory that can be reached through attributes and containers."""
+    found: dict[int, int] = {}
+    seen: set[int] = set()
+    todo = [root]
+    while todo:
+        thing = todo.pop()
+        if id(thing) in seen or isinstance(thing, str | type):
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, Tensor):
+            found[thing.untyped_storage().data_ptr()] = thing.untyped_storage().nbytes()
+        elif isinstance(thing, dict):
+            todo += thing.values()
+        elif isinstance(thing, list | tuple | set):
+            todo += thing
+        else:
+            todo += getattr(thing, "__dict__", {}).values()
+            todo += [getattr(thing, slot) for slot in getattr(type(thing), "__slots__", ()) if hasattr(thing, slot)]
+    return found
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

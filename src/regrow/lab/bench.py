@@ -78,7 +78,7 @@ def _timed(subjects: Sequence[Subject]) -> tuple[list[list[float]], list[list[fl
     tasks = [subject.step for subject in subjects]
     once = [_seconds(task) for task in tasks]
     calls = max(1, round(TURN / once[0]))
-    rounds = max(7, min(41, round(TOTAL / (calls * sum(once)))))
+    rounds = max(7, min(21, round(TOTAL / (calls * sum(once)))))
     interval = subjects[0].setting.interval
     plain = in_turn(tasks, rounds, calls)
     if interval is None:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from regrow import methods
 from regrow.core.errors import RegrowError, choose
 from regrow.lab.memory import Growth
-from regrow.methods import METHODS
+from regrow.methods.base import Method
 from regrow.sparsifier import Sparsifier, sparsify
 from regrow.train import models
 
@@ -43,8 +44,17 @@ class Setting:
     @property
     def interval(self) -> int | None:
         """Steps between the method's updates."""
-        every = choose(METHODS, self.method, "method")().every
+        every = self.made_method.every
         return every.interval if every else None
+
+    @property
+    def made_method(self) -> Method:
+        """The method with the values of its paper.
+
+        Raises:
+            RegrowError: there is none of this name.
+        """
+        return methods.build(self.method)
 
     def claim_threads(self) -> None:
         """Use as many as are named; else torch has decided."""
@@ -121,7 +131,7 @@ class Subject:
         return int(out.shape[1])
 
     def _sparsified(self) -> Sparsifier:
-        method = METHODS[self.setting.method]()
+        method = self.setting.made_method
         if method.every is not None:
             method = replace(method, every=replace(method.every, interval=_NEVER))  # type: ignore[type-var]
         return sparsify(

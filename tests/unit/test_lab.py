@@ -1,0 +1,130 @@
+"""The lab: paired ratios, growth of memory, the ways of training a model, and why one is not faster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from regrow.core.errors import RegrowError
+from regrow.lab.bench import bench
+from regrow.lab.machine import machine, watching
+from regrow.lab.memory import Growth, in_child
+from regrow.lab.paired import in_turn, ratio
+from regrow.lab.reasons import reasons, refused
+from regrow.lab.subject import Setting, Subject, Way, memory_of
+
+SMALL = Setting("lenet300", (1, 8, 8), 16, threads=1)
+
+
+def test_a_ratio_is_of_rounds_and_its_interval_of_order_statistics() -> None:
+    theirs = [1.0 + 0.1 * i for i in range(11)]
+    found = ratio([2 * t for t in theirs], theirs)
+    assert (found.low, found.median, found.high) == (2, 2, 2)
+    spread = ratio([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0], [1.0] * 10)
+    assert (spread.median, spread.low, spread.high) == (5.5, 2.0, 10.0)
+
+
+def test_tasks_take_turns_in_alternating_order() -> None:
+    order: list[str] = []
+    seconds = in_turn([lambda: order.append("a"), lambda: order.append("b")], rounds=2, calls=2)
+    assert "".join(order) == "aabb" + "bbaa" + "aabb"  # warm-up, then two rounds
+    assert [len(rounds) for rounds in seconds] == [2, 2]
+
+
+def test_neighbours_are_not_ourselves() -> None:
+    with watching() as neighbours:
+        x = torch.randn(200, 200)
+        for _ in range(20):
+            x @ x
+    assert neighbours.cores is None or neighbours.cores >= 0
+    neighbours.cores = 1.0
+    assert "BUSY" in neighbours.warning()
+    neighbours.cores = None
+    assert neighbours.warning() == ""
+    assert {"date", "cpu", "threads"} <= machine().keys()
+
+
+def test_growth_sees_what_is_held_and_what_was() -> None:
+    growth = Growth()
+    held = torch.ones(25_000_000)
+    assert 95e6 < growth.now < 110e6
+    del held
+    assert growth.now < 10e6 < 95e6 < growth.peak
+    growth.restart()
+    assert growth.peak < 10e6
+
+
+@pytest.mark.parametrize("way", [Way(), Way(bf16=True), Way("masked", 0.9), Way("sparse", 0.9)], ids=lambda w: w.name)
+def test_every_way_takes_steps_and_updates(way: Way) -> None:
+    subject = Subject(SMALL, way)
+    subject.step()
+    before = subject.sparsifier and subject.sparsifier.topology
+    subject.step()
+    assert (subject.sparsifier and subject.sparsifier.topology) == before  # updates come when they are asked for
+    subject.update()
+    assert subject.sparsifier is None or subject.sparsifier.topology != before
+    assert subject.weights == 64 * 300 + 300 * 100 + 100 * 10 + 410
+
+
+MINE = """
+from torch import nn
+def wide(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 3000), nn.Linear(3000, 3000), nn.Linear(3000, 10))
+"""
+WEIGHTS = 64 * 3000 + 3000 * 3000 + 3000 * 10
+
+
+def test_memory_of_a_model_of_mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    setting = Setting("mine:wide", (1, 8, 8), 8, "static", threads=1)
+    sparse, dense = (in_child(memory_of, setting, way) for way in (Way("sparse", 0.95), Way()))
+    assert 3 * 4 * WEIGHTS < dense.training < 3.5 * 4 * WEIGHTS  # weights, gradient, momentum
+    assert min(sparse.building, dense.building) > 4 * WEIGHTS
+    assert sparse.training < 0.3 * dense.training
+
+
+def test_what_the_sparse_backend_refuses_stays_dense() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 10))
+    assert refused(model) == ({"0.weight": "weight of Conv2d"}, 1)
+    result = bench(Setting("lenet5", (1, 28, 28), 4, "static", threads=1), [0.9])
+    assert [row.way.name for row in result.rows] == ["dense", "dense, bf16 autocast", "masked, 0.9", "sparse, 0.9"]
+    sparse = result.rows[-1]
+    assert "conv1.weight" in sparse.way.exclude
+    assert sparse.update is None
+    assert 0.1 < sparse.flops < 1
+    assert any(line.startswith("conv1.weight stays dense") for line in result.reasons)
+
+
+def test_reasons_name_dense_layers_and_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> nn.Module:
+        return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), Rows(), nn.Linear(64, 64), nn.Linear(64, 4))
+
+    monkeypatch.setattr(Setting, "build", lambda self: broken())
+    lines = reasons(Subject(Setting("mine", (64,), 8), Way("sparse", 0.6)), {})
+    assert "4.weight runs dense: the distribution leaves it whole" in lines
+    assert any(line.startswith("0.weight has density 0.3") for line in lines)
+    assert "3 gets its input in rows and transposes it: after 2" in lines
+
+
+class Rows(nn.Module):
+    """What a layer that knows no lanes does to them."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.contiguous()
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        (Setting("mpl", (1, 8, 8), 4), "did you mean 'mlp'"),
+        (Setting("no_such_file:make", (8,), 4), "names a function without arguments"),
+        (Setting("builtins:list", (8,), 4), "should make a torch.nn.Module"),
+        (Setting("lenet5", (64,), 4), "lenet5"),
+    ],
+)
+def test_models_that_cannot_be(setting: Setting, said: str) -> None:
+    with pytest.raises(RegrowError, match=said):
+        Subject(setting, Way())

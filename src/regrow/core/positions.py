@@ -55,18 +55,17 @@ def union(a: Tensor, b: Tensor) -> Tensor:
     """The positions in either, in the type of `a`."""
     if (span := _span(a, b, _FULL)) is not None:
         return where(_marks(span, a, b)).to(a.dtype)
-    return distinct(torch.cat([a, b.to(a.dtype)]))
+    return _distinct(torch.cat([a, b.to(a.dtype)]))
 
 
-def distinct(positions: Tensor) -> Tensor:
-    """These positions in ascending order, each once."""
+def _distinct(positions: Tensor) -> Tensor:
+    """These positions in ascending order, each once. They are sorted in place."""
     if positions.device.type == "cpu":
-        values = positions.numpy().copy()
-        values.sort()
-        ordered = torch.from_numpy(values)
+        positions.numpy().sort()
     else:
-        ordered = positions.sort().values
-    return torch.cat([ordered[:1], ordered[1:][where(ordered[1:] != ordered[:-1])]])
+        positions = positions.sort().values
+    fresh = positions[1:] != positions[:-1]
+    return positions if bool(fresh.all()) else torch.cat([positions[:1], positions[1:][where(fresh)]])
 
 
 def _span(a: Tensor, b: Tensor, places: int) -> int | None:
@@ -84,8 +83,9 @@ def _marks(span: int, *sets: Tensor) -> Tensor:
 
 def absent(positions: Tensor, ranks: Tensor) -> Tensor:
     """The `ranks`-th positions that are not in the set, counted from 0, without listing the complement."""
-    gaps = positions.long() - torch.arange(positions.numel(), device=positions.device)  # absentees before each member
-    return ranks + torch.searchsorted(gaps, ranks, right=True)
+    before = torch.arange(positions.numel(), dtype=positions.dtype, device=positions.device)
+    gaps = torch.sub(positions, before, out=before)  # absentees before each member
+    return ranks + torch.searchsorted(gaps, ranks.to(gaps.dtype), right=True)
 
 
 def sample_absent(positions: Tensor, numel: int, n: int, generator: Generator) -> Tensor:
@@ -102,6 +102,6 @@ def sample(numel: int, n: int, generator: Generator) -> Tensor:
         return torch.randperm(numel, generator=generator)[:n].sort().values
     drawn = torch.empty(0, dtype=torch.int64)
     while drawn.numel() < n:  # the first n distinct draws of a uniform stream are a uniform n-subset
-        fresh = distinct(torch.randint(numel, (n - drawn.numel(),), generator=generator))
+        fresh = _distinct(torch.randint(numel, (n - drawn.numel(),), generator=generator))
         drawn = union(drawn, fresh)
     return drawn

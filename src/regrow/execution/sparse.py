@@ -99,7 +99,7 @@ class SparseBackend:
             name=name,
             shape=self.topology.shape(name),
             index=weight.at,
-            weight=weight.parameter.detach().clone(),
+            weight=weight.parameter.detach(),
             target=weight.target,
             pattern=pattern,
             grad=weight.grad("dense_grad" in self._needs) if "grad" in self._needs else None,

@@ -67,7 +67,7 @@ class SparseWeight:
     def grad(self, raw: bool) -> Tensor:
         """The gradient at the active weights: in the scale of the dense one, or as the optimizer sees it."""
         grad = self._raw if raw and self._raw is not None else self.parameter.grad
-        return torch.zeros_like(self.parameter) if grad is None else grad.detach().clone()
+        return torch.zeros_like(self.parameter) if grad is None else grad.detach()
 
     def first_moment(self, dense: bool) -> Tensor:
         """At the active weights: the optimizer's, or that of the dense momentum."""
@@ -75,7 +75,7 @@ class SparseWeight:
             moment = None if self.moment is None else self.moment.reshape(-1)[self.at]
         else:
             moment = None if self._optimizer is None else first_moment(self._optimizer, self.parameter)
-        return torch.zeros_like(self.parameter) if moment is None else moment.clone()
+        return torch.zeros_like(self.parameter) if moment is None else moment.detach()
 
     def candidates(self, pattern: Pattern, k: int, by_moment: bool) -> Candidates | None:
         """The k best inactive positions by the dense signal; None for a layer that no backward pass reached."""

@@ -7,6 +7,7 @@ VENV        ?= .venv
 CONSTRAINTS ?= constraints.txt
 PIP_FLAGS   ?=
 BIN         := $(VENV)/bin
+BENCHMARKS  := training.masked_step kernels.selection kernels.linear training.sparse_step training.inference training.memory
 KERNELS     := CMakeLists.txt $(wildcard src/regrow/execution/kernels/*)
 
 .PHONY: setup demo test test-all check bench clean
@@ -36,8 +37,7 @@ check: setup
 	@$(BIN)/python -m pytest -m 'not full'
 
 bench: setup
-	@$(BIN)/python -m benchmarks.training.masked_step
-	@$(BIN)/python -m benchmarks.kernels.selection
+	@for what in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$what || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache

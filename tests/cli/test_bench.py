@@ -48,8 +48,8 @@ def test_it_says_where_dense_is_faster() -> None:
         "Dense is faster than sparse, 0.9.",
         "Dense in bf16 is faster than sparse, 0.95, which computes in fp32.",
     ]
-    assert told([]) == ["Nothing of it runs dense, and nothing breaks the layout."]
-    assert told(["one"] * 10)[-1] == "  ... and 2 more"
+    assert told("sparse, 0.9", []) == ["In sparse, 0.9, nothing runs dense and nothing breaks the layout."]
+    assert told("sparse, 0.9", ["one"] * 10)[-1] == "  ... and 2 more"
 
 
 def test_refusals(call: Call) -> None:

@@ -65,6 +65,10 @@ def test_compare_in_words_and_numbers(call: Call) -> None:
     assert (dense["density"], dense["training_flops_ratio"], dense["inference_flops_ratio"]) == (1.0, 1.0, 1.0)
     assert dense["accuracy"] > 0.5
     assert sparse["density"] == pytest.approx(0.2, abs=1e-3)
+    assert (dense["backend"], sparse["backend"]) == (None, "masked")
+    assert (dense["seconds_ratio"], dense["bytes_ratio"]) == (1.0, 1.0)
+    assert sparse["seconds_ratio"] > 0
+    assert sparse["bytes_ratio"] > 1  # masks and positions besides
     assert sparse["nnz"] == 947
     assert sparse["exploration_rate"] > 0.2
     assert 0.2 < sparse["training_flops_ratio"] < 0.3  # RigL's dense gradients cost something beside .2

@@ -95,7 +95,10 @@ def test_what_the_sparse_backend_refuses_stays_dense() -> None:
     assert "conv1.weight" in sparse.way.exclude
     assert sparse.update is None
     assert 0.1 < sparse.flops < 1
-    assert any(line.startswith("conv1.weight stays dense") for line in result.reasons)
+    assert any(
+        line == "conv1.weight, conv2.weight dense: the sparse backend does not run a weight of Conv2d"
+        for line in result.reasons
+    )
 
 
 def test_reasons_name_dense_layers_and_breaks(monkeypatch: pytest.MonkeyPatch) -> None:

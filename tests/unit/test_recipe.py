@@ -61,6 +61,14 @@ def test_the_hash_sees_what_decides_a_run_and_nothing_else() -> None:
     assert len({plain.hash8, *(small(**change).hash8 for change in changes)}) == 5
 
 
+def test_the_backend_is_part_of_a_run_and_masked_is_the_default() -> None:
+    method = {"method": "set", "density": 0.1}
+    assert small(**method, backend="masked").hash8 == small(**method).hash8
+    assert small(**method, backend="sparse").hash8 != small(**method).hash8
+    with pytest.raises(RegrowError, match="`backend: sparse` but no `method`"):
+        small(backend="sparse")
+
+
 def test_the_resolved_form_reads_back(tmp_path: Path) -> None:
     recipe = small(method={"name": "set", "grow": "gradient"}, sparsity=0.95, schedule="cosine", overrides={"fc*": 0.5})
     assert recipe.density == 0.05

@@ -35,7 +35,7 @@ def bench(
     result = measure(Setting(model, dims, batch, method, threads=threads), sparsities)
     typer.echo(head(result))
     print_table([cells(row, result, samples) for row in result.rows], left=["training"])
-    for line in [*verdicts(result), *told(result.reasons)]:
+    for line in [*verdicts(result), *told(result.rows[-1].way.name, result.reasons)]:
         typer.echo(line)
 
 
@@ -81,9 +81,9 @@ def verdicts(result: Bench) -> list[str]:
     return lines
 
 
-def told(reasons: list[str]) -> list[str]:
+def told(name: str, reasons: list[str]) -> list[str]:
     """Why it is not faster: the first few reasons, and how many more there are."""
     if not reasons:
-        return ["Nothing of it runs dense, and nothing breaks the layout."]
+        return [f"In {name}, nothing runs dense and nothing breaks the layout."]
     more = [f"  ... and {len(reasons) - MOST} more"] if len(reasons) > MOST else []
-    return ["Why it is not faster still:", *(f"  {reason}" for reason in reasons[:MOST]), *more]
+    return [f"Why {name} is not faster still:", *(f"  {reason}" for reason in reasons[:MOST]), *more]

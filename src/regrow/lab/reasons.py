@@ -36,7 +36,11 @@ def refused(model: nn.Module) -> tuple[dict[str, str], int]:
 def reasons(subject: Subject, refusals: Mapping[str, str]) -> list[str]:
     """A line for each thing that keeps the model from its speed; `subject` is on the sparse backend if it can be."""
     assert subject.sparsifier is not None
-    lines = [f"{name} stays dense: the sparse backend does not run a {what}" for name, what in refusals.items()]
+    lines = []
+    for what in dict.fromkeys(refusals.values()):
+        names = [name for name, kind in refusals.items() if kind == what]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        lines.append(f"{', '.join(names[:3])}{more} dense: the sparse backend does not run a {what}")
     for verdict in subject.sparsifier.verdicts:
         if not verdict.parts and verdict.parameter.dim() > 1 and verdict.name not in refusals:
             lines.append(f"{verdict.name} stays {verdict.reason}")

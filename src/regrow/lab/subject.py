@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -92,12 +93,14 @@ class Way:
     backend: str | None = None
     sparsity: float = 0.0
     bf16: bool = False
+    channels_last: bool = False
     exclude: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         kind = self.backend or "dense"
-        return kind + (f", {self.sparsity:.3g}" if self.backend else "") + (", bf16 autocast" if self.bf16 else "")
+        said = {f"{self.sparsity:.3g}": self.backend, "bf16 autocast": self.bf16, "channels_last": self.channels_last}
+        return ", ".join([kind, *(word for word, holds in said.items() if holds)])
 
 
 class Subject:
@@ -112,6 +115,9 @@ class Subject:
         self.setting, self.way = setting, way
         self.model = setting.build()
         self.x = torch.randn(setting.batch, *setting.shape)
+        if way.channels_last:
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.x = self.x.contiguous(memory_format=torch.channels_last)
         self.y = torch.randint(self._classes(), (setting.batch,))
         make = choose(
             OPTIMIZERS, setting.optimizer, "optimizer"
@@ -134,6 +140,11 @@ class Subject:
         method = self.setting.made_method
         if method.every is not None:
             method = replace(method, every=replace(method.every, interval=_NEVER))  # type: ignore[type-var]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that it looks trained: what it has learnt is not measured
+            return self._sparsify(method)
+
+    def _sparsify(self, method: Method) -> Sparsifier:
         return sparsify(
             self.model,
             self.optimizer,
@@ -205,6 +216,8 @@ def memory_of(setting: Setting, way: Way, updates: int = 3) -> Memory:
 
 def _warm(setting: Setting, way: Way) -> None:
     """Libraries, threads and what torch imports late are no part of the model."""
-    subject = Subject(replace(setting, model="lenet300", shape=(1, 8, 8)), replace(way, exclude=()))
+    subject = Subject(
+        replace(setting, model="lenet300", shape=(1, 8, 8)), replace(way, exclude=(), channels_last=False)
+    )
     subject.step()
     subject.update()

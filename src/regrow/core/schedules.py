@@ -94,4 +94,8 @@ class Every:
     def updates(self, total: int) -> int:
         """How many updates a run of `total` steps makes."""
         first = max(1, -(-math.ceil(self.start * total) // self.interval))
-        return max(0, math.floor(self.end * total) // self.interval - first + 1)
+        return max(0, self.last(total) // self.interval - first + 1)
+
+    def last(self, total: int) -> int:
+        """The last step at which an update may be due."""
+        return math.floor(self.end * total) // self.interval * self.interval

@@ -20,11 +20,15 @@ Signal = Literal["grad", "moment"]
 
 @dataclass(frozen=True)
 class Clock:
-    """Where a run stands: `step` of `total_steps`; `progress` through the method's update window, in [0, 1]."""
+    """Where a run stands: `step` of `total_steps`; `progress` through the method's update window, in [0, 1].
+
+    `density` is what the run is to end with; None where only a first topology was given.
+    """
 
     step: int
     total_steps: int
     progress: float
+    density: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +81,14 @@ class Site:
 
         What was just dropped may grow again, as in RigL and ITOP; such a weight keeps its value.
         """
-        kept = select(drop_score, self.nnz - drop)
-        gone = torch.ones(self.nnz, dtype=torch.bool, device=self.index.device).index_fill_(0, kept, False)
-        left = self._only(kept, self._rivals(gone))
+        left = self.keep(select(drop_score, self.nnz - drop))
         grown = grow(left, drop if births is None else births)
         return positions.union(left.index, grown.to(left.index.dtype))
+
+    def keep(self, kept: Tensor) -> Site:
+        """The site with these of its active weights alone (places in `index`, ascending); the others may grow again."""
+        gone = torch.ones(self.nnz, dtype=torch.bool, device=self.index.device).index_fill_(0, kept, False)
+        return self._only(kept, self._rivals(gone))
 
     def _only(self, kept: Tensor, candidates: Candidates | None) -> Site:
         grad, moment = (None if signal is None else signal[kept] for signal in (self.grad, self.moment))

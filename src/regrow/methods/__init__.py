@@ -14,6 +14,8 @@ from regrow.core.growth import GROWTHS
 from regrow.core.schedules import Constant, Cosine, Every, Schedule
 from regrow.methods.base import Method
 from regrow.methods.drop_grow import DropGrow
+from regrow.methods.gmp import GMP
+from regrow.methods.granet import GraNet
 from regrow.methods.snfs import REDISTRIBUTIONS, SNFS
 from regrow.methods.static import Static
 
@@ -47,6 +49,10 @@ METHODS: dict[str, Callable[..., Method]] = {
     "taylor-itop": partial(_itop, drop=scores.taylor, grow=growth.gradient, every=Every(4000)),
     # Dettmers & Zettlemoyer 2019, arXiv:1907.04840: sparse momentum
     "snfs": SNFS,
+    # Zhu & Gupta 2017, arXiv:1710.01878: gradual magnitude pruning, from dense
+    "gmp": GMP,
+    # Liu et al. 2021, arXiv:2106.10404: gradual pruning with gradient growth; from dense with initial=1
+    "granet": GraNet,
 }
 
 _TABLES: dict[str, dict[str, Any]] = {

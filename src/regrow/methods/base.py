@@ -27,6 +27,10 @@ class Method(ABC):
     @abstractmethod
     def needs(self) -> frozenset[str]: ...
 
+    def initial_density(self, density: float | None) -> float | None:
+        """The density to start at, so that the run ends at `density`; a method that prunes starts above it."""
+        return density
+
     @abstractmethod
     def births(self, sites: Mapping[str, Site], clock: Clock, fraction: float | None = None) -> Mapping[str, int]:
         """Before the backward pass: an upper bound on growth per site, so that a backend collects enough candidates."""

@@ -85,7 +85,9 @@ class Sparsifier:
                 f"{type(self.model).__name__} has no sparse site: no trained weight of a Linear, convolution or "
                 f"attention layer is left. Parameters: {seen}"
             )
-        first = start_topology(parts, self._start, self._density, self._overrides, self.seed)
+        first = start_topology(
+            parts, self._start, self.method.initial_density(self._density), self._overrides, self.seed
+        )
         if not isinstance(self._start, Topology) and self._start not in KEEPS:
             warn_if_trained(self.model, self.optimizer)
         self.backend.attach(self.model, first, self.optimizer)
@@ -189,7 +191,8 @@ class Sparsifier:
 
     def _clock(self, step: int) -> Clock:
         every, total = self.method.every, max(self.total_steps, 1)
-        return Clock(step, self.total_steps, every.progress(step, total) if every else step / total)
+        progress = every.progress(step, total) if every else step / total
+        return Clock(step, self.total_steps, progress, self._density)
 
     def _expect(self) -> None:
         """Tell the backend what the coming step must leave behind."""

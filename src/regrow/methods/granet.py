@@ -1,0 +1,41 @@
+"""GraNet: prune gradually, and let each layer drop and grow at every density on the way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from regrow.core import growth
+from regrow.core.schedules import Cosine, Every, Schedule
+from regrow.core.site import Clock, Grow, Site
+from regrow.core.topology import Topology
+from regrow.methods.drop_grow import DropGrow
+from regrow.methods.pruning import budget, pruned, scheduled, start_from
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraNet(DropGrow):
+    """Global magnitude pruning to the cubic schedule, then drop and grow layer by layer, what was pruned included.
+
+    Liu et al. 2021, arXiv:2106.10404. Drop and grow go on after the pruning has ended.
+
+    Args:
+        initial: D_0, the density at the start.
+        until: share of the run at which the pruning ends.
+    """
+
+    initial: float = 0.5
+    until: float = 0.5
+    grow: Grow = growth.gradient
+    fraction: Schedule = Cosine(0.5, 0.005)
+    rounding: Callable[[float], int] = math.ceil
+    every: Every | None = Every(1000)
+
+    def initial_density(self, density: float | None) -> float | None:
+        return start_from(self.initial, density)
+
+    def update(self, sites: Mapping[str, Site], clock: Clock, fraction: float | None = None) -> Topology:
+        assert self.every is not None
+        density = scheduled(clock, replace(self.every, end=self.until), self.initial)
+        return super().update(pruned(sites, budget(sites, density)), clock, fraction)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from regrow.core.topology import Topology
     from regrow.methods import METHODS
     from regrow.sparsifier import Sparsifier, sparsify
+    from regrow.tickets import Ticket, load
 
 _HOMES = {
     "DISTRIBUTIONS": "regrow.core.distributions",
@@ -19,11 +20,13 @@ _HOMES = {
     "METHODS": "regrow.methods",
     "RegrowError": "regrow.core.errors",
     "Sparsifier": "regrow.sparsifier",
+    "Ticket": "regrow.tickets",
     "Topology": "regrow.core.topology",
+    "load": "regrow.tickets",
     "sparsify": "regrow.sparsifier",
 }
 
-__all__ = ["DISTRIBUTIONS", "METHODS", "Every", "RegrowError", "Sparsifier", "Topology", "sparsify"]
+__all__ = ["DISTRIBUTIONS", "METHODS", "Every", "RegrowError", "Sparsifier", "Ticket", "Topology", "load", "sparsify"]
 __version__ = "0.1.0.dev0"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from source import imports, room_of, trees
 
-TORCH_ROOMS = {"core", "methods", "execution", "metrics", "sparsifier", "train", "recipe", "lab"}
+TORCH_ROOMS = {"core", "methods", "execution", "metrics", "sparsifier", "tickets", "train", "recipe", "lab"}
 
 OURS = {
     "core": set(),
@@ -13,14 +13,16 @@ OURS = {
     "execution": {"core"},
     "metrics": {"core"},
     "sparsifier": {"core", "methods", "execution"},
-    "train": {"core", "sparsifier", "metrics"},
-    "recipe": {"core", "methods", "execution", "metrics", "sparsifier", "train"},
-    "lab": {"core", "methods", "execution", "metrics", "sparsifier", "train", "recipe"},
+    "tickets": {"core", "execution", "sparsifier"},
+    "train": {"core", "sparsifier", "tickets", "metrics"},
+    "recipe": {"core", "methods", "execution", "metrics", "sparsifier", "tickets", "train"},
+    "lab": {"core", "methods", "execution", "metrics", "sparsifier", "tickets", "train", "recipe"},
     "report": {"train"},
     "cli": {"core", "recipe", "lab", "report", "train"},
 }
 
 FOREIGN = {
+    "tickets": {"safetensors"},
     "train": {"lightning_fabric", "numpy", "PIL", "rich"},
     "recipe": {"pydantic", "pydantic_core", "yaml"},
     "cli": {"typer", "rich"},

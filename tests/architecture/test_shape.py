@@ -13,7 +13,7 @@ from source import ROOT, SOURCE, tracked, trees
 import regrow
 from regrow.methods.base import Method
 
-PUBLIC = ["DISTRIBUTIONS", "METHODS", "Every", "RegrowError", "Sparsifier", "Topology", "sparsify"]
+PUBLIC = ["DISTRIBUTIONS", "METHODS", "Every", "RegrowError", "Sparsifier", "Ticket", "Topology", "load", "sparsify"]
 
 
 def test_no_file_is_long() -> None:

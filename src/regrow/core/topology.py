@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regrow.core import positions
+from regrow.core import packing, positions
 from regrow.core.errors import RegrowError
 
 Shape = tuple[int, ...]
@@ -144,10 +144,10 @@ class Topology(Mapping[str, Tensor]):
         return h.hexdigest()[:16]
 
     def pack(self) -> dict[str, Any]:
-        """One bit a weight, as plain tensors, for `torch.save`. `unpack` gives the topology back."""
-        bits = {name: _to_bits(self._index[name].cpu(), self.numel_of(name)) for name in self}
+        """At most one bit a weight, as plain tensors and numbers, for `torch.save`. `unpack` gives it back."""
         return {
-            "bits": bits,
+            "code": {name: packing.pack(self._index[name], self.numel_of(name)) for name in self},
+            "nnz": {name: self.nnz_of(name) for name in self},
             "shapes": {name: list(shape) for name, shape in self._shapes.items()},
             "digest": self.digest(),
         }
@@ -158,11 +158,15 @@ class Topology(Mapping[str, Tensor]):
         RegrowError: the content does not match its digest.
         """
         shapes = {name: tuple(shape) for name, shape in packed["shapes"].items()}
-        topology = cls({name: _from_bits(bits) for name, bits in packed["bits"].items()}, shapes)
-        if topology.digest() != packed["digest"]:
-            raise RegrowError(
-                "a packed topology is damaged: its content does not match its digest; take an earlier copy"
-            )
+        nnz = packed["nnz"]
+        try:
+            index = {name: packing.unpack(code, nnz[name], prod(shapes[name])) for name, code in packed["code"].items()}
+            topology = cls(index, shapes)
+            damage = "its content does not match its digest" if topology.digest() != packed["digest"] else ""
+        except ValueError as error:
+            damage = str(error)
+        if damage:
+            raise RegrowError(f"a packed topology is damaged: {damage}; take an earlier copy")
         return topology
 
     def _combine(self, other: Topology, operation: Callable[[Tensor, Tensor], Tensor]) -> Topology:
@@ -177,12 +181,3 @@ def _checked(name: str, at: Tensor, numel: int) -> Tensor:
     if at.numel() and not (at[0] >= 0 and at[-1] < numel and bool((at[1:] > at[:-1]).all())):
         raise RegrowError(f"site {name!r}: positions must be ascending, distinct and in 0..{numel - 1}")
     return at.to(positions.dtype_for(numel))
-
-
-def _to_bits(at: Tensor, numel: int) -> Tensor:
-    bits = torch.zeros(-(-numel // 8) * 8, dtype=torch.uint8).index_fill_(0, at.long(), 1).view(-1, 8)
-    return (bits << torch.arange(8, dtype=torch.uint8)).sum(1, dtype=torch.uint8)
-
-
-def _from_bits(bits: Tensor) -> Tensor:
-    return positions.where(((bits[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1).reshape(-1))

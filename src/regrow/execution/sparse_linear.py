@@ -11,6 +11,7 @@ from torch.nn.functional import linear
 
 from regrow.core import positions
 from regrow.core.errors import RegrowError
+from regrow.execution.held import AS_HELD
 from regrow.execution.index import Index
 from regrow.execution.ops import sparse_linear
 
@@ -113,6 +114,8 @@ class SparseLinear(nn.Linear):
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
+        if AS_HELD.get():
+            return
         try:
             destination[prefix + "weight"] = self.dense(self.weight.detach())
         except RegrowError as error:
@@ -121,7 +124,7 @@ class SparseLinear(nn.Linear):
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         key = prefix + "weight"
         dense = state_dict.get(key)
-        if isinstance(dense, Tensor):
+        if isinstance(dense, Tensor) and not AS_HELD.get():
             if dense.shape != self.index.shape:
                 rest[-1].append(f"size mismatch for {key}: {tuple(dense.shape)} given, {self.index.shape} expected")
                 return

@@ -9,24 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from regrow.core.errors import RegrowError
+from regrow.core.files import store, write
 
-
-def write(path: Path, data: bytes | memoryview) -> None:
-    """Put `data` at `path` all at once: a reader sees the old file or the new one, also after a power cut.
-
-    The new file is complete on disk before the rename, and the rename is on disk before the return.
-    A temporary file left by a kill is overwritten by the next write.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    _store(temporary, os.O_TRUNC, data)
-    os.replace(temporary, path)
-    _sync_folder(path.parent)
+__all__ = ["append", "claim", "lines", "write"]
 
 
 def append(path: Path, line: str) -> None:
     """Add one line to `path`. A kill in the middle tears at most this line: it then lacks its newline, see `lines`."""
-    _store(path, os.O_APPEND, f"{line}\n".encode())
+    store(path, os.O_APPEND, f"{line}\n".encode())
 
 
 def lines(path: Path) -> list[str]:
@@ -60,22 +50,3 @@ def _lock(descriptor: int, folder: Path) -> None:
             f"another process is training in {folder}. Wait for it or stop it, then run again: the run continues "
             "where it was."
         ) from None
-
-
-def _store(path: Path, mode: int, data: bytes | memoryview) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | mode, 0o666)
-    try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

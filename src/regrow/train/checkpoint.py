@@ -14,7 +14,7 @@ from torch import Tensor
 from regrow.core.errors import RegrowError
 from regrow.train import atomic
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save(path: Path, content: dict[str, Any]) -> None:

@@ -1,0 +1,6 @@
+"""Tickets: what a run leaves, a trained sparse subnetwork; and what can be made of several."""
+
+from regrow.tickets.load import load
+from regrow.tickets.ticket import Ticket
+
+__all__ = ["Ticket", "load"]

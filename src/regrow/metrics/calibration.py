@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import sqrt
 
-from torch import Tensor, float64, ones_like, zeros
+import torch
+from torch import Tensor
 
 from regrow.core.errors import RegrowError
 from regrow.metrics.probabilities import confidence, labelled, log
@@ -51,8 +52,8 @@ def reliability(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> list
     conf, right = confidence(probabilities, labels)
     at = (conf * _positive(bins)).ceil().long().sub(1).clamp(0, bins - 1)
     count, of_conf, of_right = (
-        zeros(bins, dtype=float64, device=conf.device).index_add_(0, at, values)
-        for values in (ones_like(conf), conf, right)
+        torch.zeros(bins, dtype=torch.float64).index_add_(0, at, values)
+        for values in (torch.ones_like(conf), conf, right)
     )
     some = count.clamp_min(1)
     columns = zip(count.tolist(), (of_conf / some).tolist(), (of_right / some).tolist(), strict=True)

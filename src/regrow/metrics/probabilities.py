@@ -12,7 +12,7 @@ TINY = torch.finfo(torch.float32).tiny  # a float32 probability of 0 has underfl
 
 
 def checked(probabilities: Tensor) -> Tensor:
-    """Probabilities [..., N, C] in float64.
+    """Probabilities [..., N, C] in float64 on the CPU, where a metric is reproducible and costs little.
 
     Raises:
         RegrowError: no samples or classes, NaN, outside [0, 1], or rows that do not sum to 1.
@@ -21,7 +21,7 @@ def checked(probabilities: Tensor) -> Tensor:
         raise RegrowError(f"probabilities have the shape {tuple(probabilities.shape)}; give [..., samples, classes]")
     if not probabilities.is_floating_point():
         raise RegrowError(f"probabilities are {probabilities.dtype}; give floating-point numbers that sum to 1")
-    p = probabilities.detach().double()
+    p = probabilities.detach().cpu().double()
     if bool(p.isnan().any()):
         raise RegrowError(f"{int(p.isnan().any(-1).sum())} rows of the probabilities hold NaN: the model has diverged")
     if float(p.min()) < 0 or float((p.sum(-1) - 1).abs().max()) > TOLERANCE:
@@ -47,7 +47,7 @@ def labelled(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         )
     if labels.is_floating_point() or int(labels.min()) < 0 or int(labels.max()) >= p.shape[1]:
         raise RegrowError(f"labels must be whole numbers in 0..{p.shape[1] - 1}, one per row of the probabilities")
-    return p, labels.to(p.device).long()
+    return p, labels.detach().cpu().long()
 
 
 def ensemble(members: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -28,6 +28,7 @@ from regrow.execution.refuse import (
 from regrow.methods.base import Method, describe
 from regrow.sparsifier.start import KEEPS, Start, start_topology, warn_if_trained
 from regrow.sparsifier.summary import summarise
+from regrow.sparsifier.timetable import Period, Timetable, WholeRun, check_horizon
 
 _GUARD = 16
 """Steps between projections. Masked gradients alone keep the zeros; projecting undoes writes from outside (an
@@ -40,7 +41,8 @@ class Sparsifier:
     Args:
         method: decides the topology.
         density: share of weights kept, in (0, 1]; None only with a `Topology` as start.
-        total_steps: optimizer steps in the whole run, the horizon of the schedules.
+        total_steps: optimizer steps in the whole run, the horizon of the schedules; or give a `plan`.
+        plan: the run's periods, each a horizon of its own, which may explore at their start and hold the topology.
         topology: how the run starts: "erk", "er", "uniform", a distribution, "magnitude", "built", or a Topology.
         overrides: densities by name pattern; the other layers pay for them.
         include, exclude: patterns for the parameters that are sparse.
@@ -55,6 +57,7 @@ class Sparsifier:
         density: float | None = None,
         total_steps: int = 0,
         *,
+        plan: Sequence[Period] = (),
         topology: Start = "erk",
         overrides: Mapping[str, float] | None = None,
         include: Sequence[str] = (),
@@ -63,14 +66,16 @@ class Sparsifier:
         seed: int = 0,
         backend: str = "masked",
     ) -> None:
-        self.method, self.total_steps, self.pattern, self.seed = method, total_steps, pattern, seed
+        self.method, self.pattern, self.seed = method, pattern, seed
+        self.plan = tuple(plan)
+        self.timetable = Timetable(self.plan or [WholeRun(total_steps)])
         self.backend_name, self.backend = backend, choose(BACKENDS, backend, "backend")()
         self._start, self._density, self._overrides = topology, density, overrides
         self._include, self._exclude = include, exclude
         self.step = 0
         self.last_update: dict[str, int] | None = None
         self._exploration: float | None = None
-        self._check_horizon()
+        check_horizon(method, self.plan, total_steps)
 
     def attach(self, model: nn.Module, optimizer: Optimizer) -> Sparsifier:
         """Put the model on its first topology and ride on the optimizer from its next step."""
@@ -94,6 +99,7 @@ class Sparsifier:
         self.explored = self.topology
         self._agree()
         self.backend.expect(self.method.needs, {})  # refused now, if it cannot be supplied
+        self._begin_period()
         self._expect()
         self._hooks = [
             self.optimizer.register_step_pre_hook(self._before_step),
@@ -105,6 +111,11 @@ class Sparsifier:
     def topology(self) -> Topology:
         """Which weights exist now."""
         return self.backend.topology
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps in the whole run, as planned; 0 if nobody said."""
+        return self.timetable.total_steps
 
     @property
     def density(self) -> float:
@@ -149,7 +160,7 @@ class Sparsifier:
         """All that a resumed run needs besides model and optimizer; no random state, since none exists."""
         return {
             "step": self.step,
-            "setup": self._setup(),
+            "setup": self._setup(self.step),
             "topology": self.topology.pack(),
             "explored": self.explored.pack(),
             "buffers": self.backend.buffers(),
@@ -169,7 +180,7 @@ class Sparsifier:
             raise RegrowError(
                 f"this is not the state of a sparsifier: {error!r}; pass what state_dict() gave"
             ) from error
-        mine = self._setup()
+        mine = self._setup(step)
         other = [f"{k}: saved {setup.get(k)!r}, here {mine[k]!r}" for k in mine if setup.get(k) != mine[k]]
         if topology.shapes != self.topology.shapes:
             other.append("the sparse sites")
@@ -180,26 +191,45 @@ class Sparsifier:
         self.step, self._exploration = step, exploration
         self.backend.restore(topology, buffers)
         self.explored = explored
+        self._begin_period()  # a plan may have grown since
         self._expect()
 
-    def _setup(self) -> dict[str, str | int]:
-        return {"method": describe(self.method), "total_steps": self.total_steps, "seed": self.seed}
+    def _setup(self, step: int) -> dict[str, Any]:
+        """What the first `step` steps depend on: of a plan, what they have entered, so that it can be extended."""
+        length = {"plan": self.timetable.past(step)} if self.plan else {"total_steps": self.total_steps}
+        return {"method": describe(self.method), **length, "seed": self.seed}
+
+    def _begin_period(self) -> None:
+        """Arm the exploration of the period that begins with the coming step."""
+        period = self.timetable.beginning(self.step)
+        if period is not None and period.explore:
+            self._exploration = period.explore
 
     def _due(self, step: int) -> bool:
-        scheduled = self.method.every is not None and self.method.every.due(step, self.total_steps)
-        return scheduled or self._exploration is not None
+        period, own_step = self.timetable.at(step)
+        every = self.method.every if period.evolve else None
+        return self._exploration is not None or (every is not None and every.due(own_step, period.steps))
 
     def _clock(self, step: int) -> Clock:
-        every, total = self.method.every, max(self.total_steps, 1)
-        progress = every.progress(step, total) if every else step / total
-        return Clock(step, self.total_steps, progress, self._density)
+        period, own_step = self.timetable.at(step)
+        every, total = self.method.every, max(period.steps, 1)
+        progress = every.progress(own_step, total) if every else own_step / total
+        return Clock(own_step, period.steps, progress, self._density)
+
+    def _fraction(self, step: int) -> float | None:
+        """The share to replace where it is not the method's own."""
+        schedule = self.timetable.at(step)[0].fraction
+        if self._exploration is not None or schedule is None:
+            return self._exploration
+        return schedule(self._clock(step).progress)
 
     def _expect(self) -> None:
         """Tell the backend what the coming step must leave behind."""
         coming = self.step + 1
         if self._due(coming):
             self.backend.expect(frozenset(), {})
-            births = self.method.births(self.backend.sites(self.pattern), self._clock(coming), self._exploration)
+            sites = self.backend.sites(self.pattern)
+            births = self.method.births(sites, self._clock(coming), self._fraction(coming))
             self.backend.expect(self.method.needs, births)
         else:
             self.backend.expect(self.method.needs & {"dense_moment"}, {})
@@ -222,6 +252,7 @@ class Sparsifier:
         self.backend.settle()
         if self._due(self.step) and not self.method.replaces_step:
             self._update(self.step)
+        self._begin_period()
         self._expect()
 
     def _update(self, step: int) -> bool:
@@ -230,7 +261,7 @@ class Sparsifier:
             return False
         old = self.topology
         sites = {name: self._equipped(site, step) for name, site in self.backend.sites(self.pattern).items()}
-        new = self.method.update(sites, self._clock(step), self._exploration)
+        new = self.method.update(sites, self._clock(step), self._fraction(step))
         self.backend.commit(new)
         self.explored = self.topology | self.explored
         self._exploration = None
@@ -257,18 +288,4 @@ class Sparsifier:
             raise RegrowError(
                 f"step {self.step}: the ranks' topologies differ ({digests}); give all the same seed, start and "
                 "method, and wrap the model in DistributedDataParallel so that weights agree"
-            )
-
-    def _check_horizon(self) -> None:
-        every = self.method.every
-        if every is None:
-            return
-        if self.total_steps < 1:
-            raise RegrowError(
-                "sparsify needs total_steps=..., the optimizer steps of the whole run: epochs * len(loader)"
-            )
-        if every.updates(self.total_steps) == 0:
-            raise RegrowError(
-                f"{type(self.method).__name__} updates every {every.interval} steps, the run has {self.total_steps}: "
-                f"no update would ever happen; pass every={max(1, self.total_steps // 20)}, or method='static'"
             )

@@ -18,6 +18,7 @@ from regrow.methods import build, tuned
 from regrow.methods.base import Method
 from regrow.sparsifier.shell import Sparsifier
 from regrow.sparsifier.start import Start
+from regrow.sparsifier.timetable import Period
 
 
 def sparsify(
@@ -28,6 +29,7 @@ def sparsify(
     density: float | None = None,
     sparsity: float | None = None,
     total_steps: int = 0,
+    plan: Sequence[Period] = (),
     topology: Start = "erk",
     every: int | Every | None = None,
     overrides: Mapping[str, float] | None = None,
@@ -45,7 +47,8 @@ def sparsify(
         optimizer: any element-wise torch optimizer over its parameters.
         method: a name from `regrow.METHODS`, or a Method.
         density: share of weights kept, in (0, 1]; or give `sparsity`, the share removed.
-        total_steps: optimizer steps of the whole run: epochs * len(loader).
+        total_steps: optimizer steps of the whole run: epochs * len(loader); or give a `plan`.
+        plan: phases, as `regrow.tickets.edst` and others make them, each a horizon of its own.
         topology: "erk", "er", "uniform", a distribution, "magnitude" (a trained model's largest), "built"
             (that of SparseLinear layers), a Topology.
         every: steps between updates (an int keeps the method's window), instead of the method's own.
@@ -76,6 +79,7 @@ def sparsify(
         _timed(chosen, every),
         density,
         total_steps,
+        plan=plan,
         topology=topology,
         overrides=overrides,
         include=include,

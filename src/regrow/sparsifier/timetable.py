@@ -1,0 +1,107 @@
+"""Timetable: which period of a run a step belongs to. A run without a plan is one period."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Protocol
+
+from regrow.core.errors import RegrowError
+from regrow.core.schedules import Schedule
+from regrow.methods.base import Method
+
+
+class Period(Protocol):
+    """What a sparsifier must know of a stretch of a run; a `Phase` of a plan is one.
+
+    Attributes:
+        steps: its length, which is the horizon of the method's schedules within it.
+        fraction: the drop fraction, instead of the method's own.
+        explore: share of the weights replaced once, at its first step; 0 for none.
+        evolve: whether the method updates the topology besides.
+    """
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def fraction(self) -> Schedule | None: ...
+
+    @property
+    def explore(self) -> float: ...
+
+    @property
+    def evolve(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class WholeRun:
+    """The one period of a run without a plan."""
+
+    steps: int
+    fraction: Schedule | None = None
+    explore: float = 0.0
+    evolve: bool = True
+
+
+class Timetable:
+    """Periods one after another. What has passed of a run does not depend on what is still to come."""
+
+    def __init__(self, periods: Sequence[Period]) -> None:
+        self.periods = tuple(periods)
+        self._ends = list(accumulate(period.steps for period in self.periods))
+
+    @property
+    def total_steps(self) -> int:
+        return self._ends[-1]
+
+    def at(self, step: int) -> tuple[Period, int]:
+        """The period of the run's `step`-th step (from 1), and which of its own steps that is; the last goes on."""
+        at = min(bisect_left(self._ends, step), len(self._ends) - 1)
+        return self.periods[at], step - self._starts(at)
+
+    def beginning(self, done: int) -> Period | None:
+        """The period whose first step comes after `done` steps, if one begins there."""
+        at = bisect_right(self._ends, done)
+        return self.periods[at] if at < len(self._ends) and self._starts(at) == done else None
+
+    def past(self, done: int) -> list[str]:
+        """The periods that `done` steps have entered, in words."""
+        return [_words(period) for at, period in enumerate(self.periods) if self._starts(at) < done]
+
+    def _starts(self, at: int) -> int:
+        return self._ends[at] - self.periods[at].steps
+
+
+def _words(period: Period) -> str:
+    own = "the method's" if period.fraction is None else getattr(period.fraction, "__name__", repr(period.fraction))
+    return f"{period.steps} steps, fraction {own}, explore {period.explore:g}, evolve {period.evolve}"
+
+
+def check_horizon(method: Method, plan: Sequence[Period], total_steps: int) -> None:
+    """The run must know its length where that matters, and something must happen to the topology.
+
+    Raises:
+        RegrowError: no length, two, or a method that would never act in it.
+    """
+    name, every = type(method).__name__, method.every
+    if plan and total_steps not in (0, length := sum(period.steps for period in plan)):
+        raise RegrowError(f"total_steps={total_steps}, but the plan has {length} steps; give the plan alone")
+    if every is None:
+        if any(period.explore for period in plan):
+            raise RegrowError(
+                f"the plan explores, but {name} never moves a weight; for a fixed topology between explorations give "
+                "the method that is to explore, and phases with evolve=False"
+            )
+        return
+    if not plan and total_steps < 1:
+        raise RegrowError("sparsify needs total_steps=..., the optimizer steps of the whole run: epochs * len(loader)")
+    periods = plan or [WholeRun(total_steps)]
+    if not any(period.explore or (period.evolve and every.updates(period.steps)) for period in periods):
+        longest = max(period.steps for period in periods)
+        raise RegrowError(
+            f"{name} updates every {every.interval} steps, the {'longest phase' if plan else 'run'} has {longest}: "
+            f"no update would ever happen; pass every={max(1, longest // 20)}, or method='static'"
+        )

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from zoo import OPTIMIZERS, loss_at, plain, scaled, sparse, tiny_model, train
+from zoo import GROWING, OPTIMIZERS, loss_at, plain, scaled, sparse, tiny_model, train
 
-import regrow
 from regrow import RegrowError
 
 LONG = {"total_steps": 1000, "every": 500}
 
 
-@pytest.mark.parametrize("method", [m for m in regrow.METHODS if m != "static"])
+@pytest.mark.parametrize("method", GROWING)
 def test_once_and_by_its_fraction(method: str) -> None:
     model = tiny_model()
     optimizer = OPTIMIZERS["sgd-momentum"](model.parameters())

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from zoo import OPTIMIZERS, STEPS, THREE, plain, sparse, tiny_model, train
+from zoo import GROWING, OPTIMIZERS, STEPS, THREE, plain, sparse, tiny_model, train
 
 import regrow
 from regrow import RegrowError
@@ -85,7 +85,7 @@ def test_any_order_of_loading(order: str) -> None:
     assert bits(*again) == bits(*run)
 
 
-@pytest.mark.parametrize("method", [m for m in regrow.METHODS if m != "static"])
+@pytest.mark.parametrize("method", GROWING)
 def test_an_armed_exploration_is_resumed(method: str) -> None:
     run = start(method, "sgd-momentum")
     train(run[0], run[1], range(1, 5))

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from zoo import (
     EVERY,
+    GROWING,
     OPTIMIZERS,
+    PRUNING,
     STEPS,
     VARIANTS,
     accumulated,
@@ -207,7 +209,7 @@ class Branches(nn.Module):
         return sum(getattr(self, name)(inputs) for name in self.used)  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("method", [m for m in regrow.METHODS if m != "static"])
+@pytest.mark.parametrize("method", [m for m in GROWING if m not in PRUNING])
 def test_a_layer_without_a_backward_pass(method: str) -> None:
     """Growth by a dense signal leaves it alone until one reaches it; budgets hold either way."""
     model = Branches()

@@ -11,9 +11,17 @@ from torch import Tensor, nn, optim
 from torch.optim import Optimizer
 
 import regrow
+from regrow.methods.gmp import GMP
+from regrow.methods.granet import GraNet
 from regrow.sparsifier import Sparsifier
 
-STEPS, EVERY = 12, 3
+STEPS, EVERY, DENSITY = 12, 3, 0.33
+
+PRUNING = ("gmp", "granet")
+"""Methods that come down to their density by a schedule."""
+GROWING = [method for method in regrow.METHODS if method not in ("static", "gmp")]
+ACROSS_LAYERS = ("snfs", *PRUNING)
+"""Methods that count weights over the whole network: a layer's number is not kept."""
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "sgd": partial(optim.SGD, lr=0.05),
@@ -79,8 +87,19 @@ def sparse(
 ) -> Sparsifier:
     """`sparsify` for the tiny problem: a third of each layer, an update each third step."""
     every = None if method == "static" else EVERY
-    setup = {"density": 0.33, "every": every, "seed": 1, "topology": "uniform", "total_steps": total_steps} | changes
+    setup = {"density": DENSITY, "every": every, "seed": 1, "topology": "uniform", "total_steps": total_steps} | changes
     return regrow.sparsify(model, optimizer, method=method, **setup)
+
+
+def weights_due(sparsifier: Sparsifier, first: int) -> int:
+    """Law 1: as many weights as at first, or the schedule's whole number after the update of this step."""
+    method = sparsifier.method
+    if not isinstance(method, GMP | GraNet):
+        return first
+    assert method.every is not None
+    last = int(STEPS * (method.until if isinstance(method, GraNet) else method.every.end)) // EVERY * EVERY
+    left = (1 - min(sparsifier.step / last, 1)) ** 3
+    return round((DENSITY + (method.initial - DENSITY) * left) * sparsifier.topology.numel)
 
 
 Step = Callable[[nn.Module, Optimizer, int], None]

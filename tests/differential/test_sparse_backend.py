@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 import regrow
 from regrow.core.patterns import Candidates, Unstructured
 from regrow.core.schedules import Every
+from regrow.core.scores import magnitude
 from regrow.core.site import Site
 from regrow.sparsifier import Sparsifier
 
@@ -114,7 +115,7 @@ def spied(sparsifier: Sparsifier) -> list[Any]:
     method, update = sparsifier.method, type(sparsifier.method).update
 
     def spy(sites: Any, *rest: Any) -> regrow.Topology:
-        seen.append((sites, {name: method.drop(site).clone() for name, site in sites.items()}))  # type: ignore[attr-defined]
+        seen.append((sites, {name: getattr(method, "drop", magnitude)(site).clone() for name, site in sites.items()}))
         return update(method, sites, *rest)
 
     object.__setattr__(method, "update", spy)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from regrow.core.errors import RegrowError
 
@@ -65,6 +67,38 @@ class Cyclic:
     def __call__(self, progress: float) -> float:
         phase = progress * self.cycles % 1.0
         return self.low + (self.high - self.low) * (1.0 - abs(1.0 - 2.0 * phase))
+
+
+@dataclass(frozen=True)
+class Stages:
+    """v(t) = values[i] in stage i: one value after another.
+
+    Args:
+        values: of the stages.
+        at: where each stage but the first begins, ascending in (0, 1).
+    """
+
+    values: tuple[float, ...]
+    at: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.values) != len(self.at) + 1 or not all(a < b for a, b in pairwise((0.0, *self.at, 1.0))):
+            raise RegrowError(f"{self}: n values need n - 1 moments, ascending in (0, 1)")
+
+    def __call__(self, progress: float) -> float:
+        return self.values[bisect_right(self.at, progress)]
+
+
+@dataclass(frozen=True)
+class Part:
+    """v(t) = schedule(start + (stop - start) t): a longer schedule's course between two moments of it, in [0, 1]."""
+
+    schedule: Schedule
+    start: float
+    stop: float
+
+    def __call__(self, progress: float) -> float:
+        return self.schedule(self.start + (self.stop - self.start) * progress)
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ class Sparsifier:
     ) -> None:
         self.method, self.pattern, self.seed = method, pattern, seed
         self.plan = tuple(plan)
-        self.timetable = Timetable(self.plan or [WholeRun(total_steps)])
+        self.timetable: Timetable[Period] = Timetable(self.plan or [WholeRun(total_steps)])
         self.backend_name, self.backend = backend, choose(BACKENDS, backend, "backend")()
         self._start, self._density, self._overrides = topology, density, overrides
         self._include, self._exclude = include, exclude

@@ -6,10 +6,10 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from regrow.core.errors import RegrowError
-from regrow.core.schedules import Schedule
+from regrow.core.schedules import Every, Schedule
 from regrow.methods.base import Method
 
 
@@ -36,6 +36,9 @@ class Period(Protocol):
     def evolve(self) -> bool: ...
 
 
+P = TypeVar("P", bound=Period)
+
+
 @dataclass(frozen=True)
 class WholeRun:
     """The one period of a run without a plan."""
@@ -46,10 +49,10 @@ class WholeRun:
     evolve: bool = True
 
 
-class Timetable:
+class Timetable(Generic[P]):
     """Periods one after another. What has passed of a run does not depend on what is still to come."""
 
-    def __init__(self, periods: Sequence[Period]) -> None:
+    def __init__(self, periods: Sequence[P]) -> None:
         self.periods = tuple(periods)
         self._ends = list(accumulate(period.steps for period in self.periods))
 
@@ -57,15 +60,20 @@ class Timetable:
     def total_steps(self) -> int:
         return self._ends[-1]
 
-    def at(self, step: int) -> tuple[Period, int]:
+    def at(self, step: int) -> tuple[P, int]:
         """The period of the run's `step`-th step (from 1), and which of its own steps that is; the last goes on."""
         at = min(bisect_left(self._ends, step), len(self._ends) - 1)
         return self.periods[at], step - self._starts(at)
 
-    def beginning(self, done: int) -> Period | None:
+    def beginning(self, done: int) -> P | None:
         """The period whose first step comes after `done` steps, if one begins there."""
         at = bisect_right(self._ends, done)
         return self.periods[at] if at < len(self._ends) and self._starts(at) == done else None
+
+    def updates(self, every: Every | None) -> int:
+        """How many steps of the run update the topology, explorations among them."""
+        own = sum(every.updates(period.steps) for period in self.periods if period.evolve) if every else 0
+        return own + sum(period.explore > 0 for period in self.periods)
 
     def past(self, done: int) -> list[str]:
         """The periods that `done` steps have entered, in words."""

@@ -1,0 +1,123 @@
+"""Ensemble: several tickets of one architecture as one model, run in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from regrow.core.errors import RegrowError
+from regrow.execution.refuse import unwrap_model
+from regrow.tickets.stack import stack, stacked
+from regrow.tickets.ticket import Ticket
+
+
+class Ensemble(nn.Module):
+    """p(y|x) = sum_m w_m softmax(z_m(x)) (Liu et al. 2022, arXiv:2106.14568), w_m = 1/M by default.
+
+    One pass serves all members: the dense ones as batched products, the sparse ones as one product a layer with all
+    members' connections. A model that `torch.func.vmap` cannot take runs member after member; `note` says why.
+
+    Args:
+        model: the architecture the tickets were taken from; it is copied, not changed.
+        tickets: the members.
+        backend: "masked": plain dense layers; "sparse": only the surviving weights exist.
+        weights: the members', [M], not negative; they are scaled to a sum of 1.
+
+    Raises:
+        RegrowError: no tickets, tickets of another architecture, impossible weights, or a backend that cannot run it.
+    """
+
+    weights: Tensor
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tickets: Sequence[Ticket],
+        backend: str = "masked",
+        weights: Sequence[float] | Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        if not tickets:
+            raise RegrowError("an ensemble needs at least one ticket")
+        self.members_count = len(tickets)
+        self.stack = stack(deepcopy(unwrap_model(model)).eval(), tickets, backend)
+        self.note = "one pass for all members"
+        self.register_buffer("weights", self._checked([1.0] * len(tickets) if weights is None else weights))
+
+    def train(self, mode: bool = True) -> Ensemble:
+        """Members are finished: they stay in eval mode."""
+        return super().train(False)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """z [M, B, C]."""
+        tensors = stacked(self.stack)
+        z: Tensor
+        if self.members_count == 1 or not self.note.startswith("one pass"):
+            return self._in_turn(tensors, x)
+        try:
+            z = vmap(lambda state: functional_call(self.stack, state, (x,)))(tensors)
+        except Exception as error:  # what is wrong with x is wrong for a single member too, and comes again
+            z = self._in_turn(tensors, x)
+            self.note = f"member after member, because vmap cannot run the model: {str(error).splitlines()[0][:160]}"
+        return z
+
+    def _in_turn(self, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
+        members = ({name: t[m] for name, t in tensors.items()} for m in range(self.members_count))
+        return torch.stack([functional_call(self.stack, state, (x,)) for state in members])
+
+    def members(self, x: Tensor) -> Tensor:
+        """Each member's probabilities, [M, B, C]."""
+        return _single(self.logits(x)).softmax(-1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The weighted mean of the members' probabilities, [B, C]."""
+        mean: Tensor = torch.tensordot(self.weights, self.members(x), 1)
+        return mean
+
+    def log_probabilities(self, x: Tensor) -> Tensor:
+        """log p(y|x) [B, C], finite where every member's probability underflows."""
+        each = _single(self.logits(x)).log_softmax(-1)
+        return torch.logsumexp(each + self.weights.log().view(-1, *[1] * (each.dim() - 1)), 0)
+
+    @torch.no_grad()
+    def weigh(self, batches: Iterable[tuple[Tensor, Tensor]], rounds: int = 100) -> Tensor:
+        """Fit the weights to validation data: those of greatest likelihood, by expectation maximisation.
+
+        w_m <- mean over samples of w_m p_m(y|x) / sum_k w_k p_k(y|x). Returns them, [M].
+        """
+        truth = [
+            _single(self.logits(x)).log_softmax(-1).gather(-1, y.expand(self.members_count, -1)[..., None])[..., 0]
+            for x, y in batches
+        ]
+        if not truth:
+            raise RegrowError("weights are fitted to validation data, and no batch was given")
+        log_p = torch.cat(truth, 1)
+        for _ in range(rounds):
+            self.weights.copy_((log_p + self.weights.log()[:, None]).softmax(0).mean(1))
+        return self.weights
+
+    def extra_repr(self) -> str:
+        return f"{self.members_count} members, {self.note}"
+
+    def _checked(self, weights: Sequence[float] | Tensor) -> Tensor:
+        w = torch.as_tensor(weights, dtype=torch.float32).detach().clone()
+        if w.shape != (self.members_count,) or not bool((w >= 0).all()) or not 0 < float(w.sum()) < float("inf"):
+            raise RegrowError(
+                f"weights={w.tolist()}: an ensemble of {self.members_count} needs as many, not negative, not all zero"
+            )
+        return w / w.sum()
+
+
+def predict(model: nn.Module, tickets: Sequence[Ticket], x: Tensor, backend: str = "masked") -> Tensor:
+    """Each ticket's probabilities, [M, B, C]."""
+    with torch.inference_mode():
+        return Ensemble(model, tickets, backend).members(x)
+
+
+def _single(logits: Tensor) -> Tensor:
+    """In float32 at least: half precision knows few probabilities."""
+    return logits.float() if logits.dtype.itemsize < 4 else logits

@@ -12,7 +12,8 @@ from regrow.train.data.cifar import cifar10, cifar100
 from regrow.train.data.embedded import digits, synthetic
 from regrow.train.data.fetch import default_root
 from regrow.train.data.folder import folder
-from regrow.train.data.idx import fashion_mnist, mnist
+from regrow.train.data.idx import fashion_mnist, mnist, not_mnist
+from regrow.train.data.svhn import svhn
 from regrow.train.data.tensors import Arrays, TensorData
 
 __all__ = ["DATASETS", "Batch", "Data", "load"]
@@ -35,8 +36,10 @@ DATASETS: dict[str, Callable[[Request], Data]] = {
     "digits": named(digits),
     "mnist": named(mnist),
     "fashion_mnist": named(fashion_mnist),
+    "not_mnist": named(not_mnist),  # a test split only
     "cifar10": named(cifar10),
     "cifar100": named(cifar100),
+    "svhn": named(svhn),
     "folder": folder,  # folder:PATH or folder:PATH:SIZE
     "npz": npz,  # npz:PATH, or just a path ending in .npz
     "synthetic": synthetic,  # synthetic:3x32x32x10

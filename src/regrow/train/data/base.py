@@ -12,6 +12,7 @@ from torch import Tensor
 
 from regrow.core.errors import RegrowError
 from regrow.core.rng import generator
+from regrow.train.data.pixels import Pixels
 
 Batch = tuple[Tensor, Tensor]
 
@@ -31,6 +32,11 @@ class Data(Protocol):
     @property
     def splits(self) -> tuple[str, ...]:
         """What `evaluate` accepts: "test", and "val" if something was held out."""
+        ...
+
+    @property
+    def pixels(self) -> Pixels:
+        """Between inputs as `train` and `evaluate` give them and pixels in [0, 1]."""
         ...
 
     def steps(self, batch_size: int) -> int:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from regrow.core.errors import RegrowError
 from regrow.train.data.base import Batch, Request, count_steps, hold_out, walk
+from regrow.train.data.pixels import Pixels
 from regrow.train.data.tensors import check_split
 
 SUFFIXES = {".jpeg", ".jpg", ".png", ".bmp", ".webp"}
@@ -44,6 +45,11 @@ class FolderData:
     @property
     def splits(self) -> tuple[str, ...]:
         return tuple(part for part in ("val", "test") if part in self.parts)
+
+    @property
+    def pixels(self) -> Pixels:
+        mean, std = (255 * torch.tensor(constant).view(-1, 1, 1) for constant in (MEAN, STD))
+        return Pixels(mean, std, 0.0, 255.0)
 
     def steps(self, batch_size: int) -> int:
         return count_steps(len(self.parts["train"][1]), batch_size)

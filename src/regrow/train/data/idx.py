@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST in their official idx files, gzipped or not."""
+"""MNIST, Fashion-MNIST and notMNIST in idx files, gzipped or not."""
 
 from __future__ import annotations
 
@@ -40,6 +40,17 @@ def mnist(root: Path) -> Arrays:
 def fashion_mnist(root: Path) -> Arrays:
     """60,000 / 10,000 articles of clothing, 28x28 (Xiao et al. 2017, arXiv 1708.07747)."""
     return _arrays(root / "FashionMNIST" / "raw", FASHION, FASHION_MD5, mean=0.2860, std=0.3530)
+
+
+def not_mnist(root: Path) -> Arrays:
+    """10,000 letters A to J in many fonts, 28x28, for telling apart from the two above (Bulatov 2011)."""
+    folder = root / "notMNIST" / "raw"
+    if not _present(folder / "t10k-images-idx3-ubyte"):
+        raise RegrowError(
+            f"{folder} holds no t10k-images-idx3-ubyte. The author publishes PNG files: put their idx form, "
+            "github.com/davidflanagan/notMNIST-to-MNIST, there (the root is set by $REGROW_DATA)"
+        )
+    return Arrays(None, _split(folder, "t10k"), 10)
 
 
 def _arrays(folder: Path, url: str, md5: dict[str, str], mean: float, std: float) -> Arrays:

@@ -11,13 +11,17 @@ from torch import Tensor
 from regrow.core.errors import RegrowError
 from regrow.train.data.augment import CropFlip
 from regrow.train.data.base import Batch, Request, count_steps, hold_out, walk
+from regrow.train.data.pixels import Pixels
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """A data set as read: inputs [N, C, ...] and labels [N] of both splits, before anything is held out."""
+    """A data set as read: inputs [N, C, ...] and labels [N] of both splits, before anything is held out.
 
-    train: Batch
+    Without `train` it is there to be told apart from another one.
+    """
+
+    train: Batch | None
     test: Batch
     classes: int
     mean: tuple[float, ...] | None = None  # per channel, in units of the stored values; None: of the training split
@@ -39,23 +43,31 @@ class TensorData:
     @classmethod
     def of(cls, request: Request, arrays: Arrays) -> TensorData:
         """Hold out the validation share, then take the statistics from what is left to train on."""
-        inputs, labels = arrays.train
-        parts = {"train": arrays.train, "test": arrays.test}
-        if held_count := round(request.validation * len(labels)):
-            kept, held = hold_out(labels, held_count)
-            parts["train"], parts["val"] = (inputs[kept], labels[kept]), (inputs[held], labels[held])
-        mean, std = _statistics(arrays, parts["train"][0])
+        parts = {"test": arrays.test}
+        if arrays.train:
+            inputs, labels = parts["train"] = arrays.train
+            if held_count := round(request.validation * len(labels)):
+                kept, held = hold_out(labels, held_count)
+                parts["train"], parts["val"] = (inputs[kept], labels[kept]), (inputs[held], labels[held])
+        mean, std = _statistics(arrays, parts.get("train", arrays.test)[0])
         return cls(request.name, arrays.classes, parts, mean, std, arrays.augmentation if request.augment else None)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(self.parts["train"][0].shape[1:])
+        return tuple(self.parts["test"][0].shape[1:])
 
     @property
     def splits(self) -> tuple[str, ...]:
         return tuple(part for part in ("val", "test") if part in self.parts)
 
+    @property
+    def pixels(self) -> Pixels:
+        values = self.parts.get("train", self.parts["test"])[0]
+        return Pixels(self.mean, self.std, float(values.min()), float(values.max()))
+
     def steps(self, batch_size: int) -> int:
+        if "train" not in self.parts:
+            raise RegrowError(f"data set {self.name!r} has only a test split here: nothing can be trained on it")
         return count_steps(len(self.parts["train"][1]), batch_size)
 
     def train(

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from replay import DATA, Golden
 
-NAMES = {"drop_grow_itop", "ensemble_metrics", "erk_densities", "explored", "granet", "rigl_torch_update", "schedules"}
+NAMES = {
+    "drop_grow_itop",
+    "ensemble_metrics",
+    "erk_densities",
+    "explored",
+    "granet",
+    "rigl_torch_update",
+    "schedules",
+    "sup_average",
+}
 
 
 def test_all_files_are_here_and_small() -> None:

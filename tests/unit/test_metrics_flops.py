@@ -10,7 +10,7 @@ from torch.nn import functional as F
 import regrow
 from regrow.core.errors import RegrowError
 from regrow.core.schedules import Every
-from regrow.metrics.flops import Ledger, dense_flops, forward_flops, run_flops
+from regrow.metrics.flops import Ledger, Live, dense_flops, forward_flops, run_flops
 from regrow.train import checkpoint
 
 CPU, META = torch.device("cpu"), torch.device("meta")
@@ -96,10 +96,11 @@ def test_cost_of_a_training_sample() -> None:
     sparse, dense, steps = 0.2, 1.0, 1000
     gradient, moment = frozenset({"dense_grad"}), frozenset({"moment", "dense_moment"})
     assert Ledger(steps, 1).per_sample(dense, dense) == pytest.approx(3 * dense)
-    assert Ledger(steps, 1, Every(100)).per_sample(sparse, dense) == pytest.approx(3 * sparse)
-    assert Ledger(steps, 1, Every(100), moment).per_sample(sparse, dense) == pytest.approx(2 * sparse + dense)
-    updates = 7  # of 1000 steps, every 100 up to step 750
-    rigl = Ledger(steps, 1, Every(100, end=0.75), gradient).per_sample(sparse, dense)
+    assert Ledger(steps, 1, 10).per_sample(sparse, dense) == pytest.approx(3 * sparse)
+    assert Ledger(steps, 1, 10, moment).per_sample(sparse, dense) == pytest.approx(2 * sparse + dense)
+    updates = Every(100, end=0.75).updates(steps)
+    assert updates == 7
+    rigl = Ledger(steps, 1, updates, gradient).per_sample(sparse, dense)
     assert rigl * steps == pytest.approx(3 * sparse * (steps - updates) + (2 * sparse + dense) * updates)
 
 
@@ -107,13 +108,13 @@ def test_rigl_formula_of_the_paper() -> None:
     """(3 f_S I + 2 f_S + f_D) / (I + 1): I plain steps, then one that an update replaces."""
     between = 100
     paper = (3 * 0.2 * between + 2 * 0.2 + 1.0) / (between + 1)
-    ours = Ledger(50 * (between + 1), 1, Every(between + 1), frozenset({"dense_grad"}))
+    ours = Ledger(50 * (between + 1), 1, 50, frozenset({"dense_grad"}))
     assert ours.per_sample(0.2, 1.0) == pytest.approx(paper, rel=1e-12)
 
 
 def test_columns_of_a_run() -> None:
     """Masked execution is dense arithmetic; a run twice as long as its reference costs twice the ratio."""
-    flops, ledger = {"a": 100, "b": 10}, Ledger(steps=20, batch_size=8, every=Every(2))
+    flops, ledger = {"a": 100, "b": 10}, Ledger(steps=20, batch_size=8, updates=10)
     run = run_flops(flops, {"a": 0.1, "b": 1.0}, ledger, reference_steps=10)
     assert run == {
         "inference": pytest.approx(20),
@@ -128,6 +129,43 @@ def test_columns_of_a_run() -> None:
 
 
 def test_what_a_sparse_backend_executes() -> None:
-    run = run_flops({"a": 100, "b": 10}, {"a": 0.1, "b": 0.5}, Ledger(1, 1), executed={"a": 0.1})
-    assert run["inference_executed"] == pytest.approx(20)
+    run = run_flops({"a": 100, "b": 10}, {"a": 0.1, "b": 0.5}, Ledger(1, 1), sparse=True)
+    assert run["inference_executed"] == pytest.approx(15)
     assert run["inference"] == pytest.approx(15)
+
+
+def test_training_costs_the_mean_density_and_inference_the_last() -> None:
+    run = run_flops({"a": 100, "b": 10}, {"a": 0.5}, Ledger(4, 2), final={"a": 0.1})
+    assert run["inference"] == pytest.approx(20)
+    assert run["training"] == pytest.approx(3 * 60 * 8)
+
+
+@pytest.mark.parametrize("backend", ["masked", "sparse"])
+@pytest.mark.parametrize("method", ["gmp", "granet", "snfs", "rigl"])
+def test_mean_densities_are_those_of_the_steps(method: str, backend: str) -> None:
+    """Counted by hand before every step; a run taken up half way counts on."""
+    model = nn.Sequential(nn.Linear(12, 10), nn.ReLU(), nn.Linear(10, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    sparsifier = regrow.sparsify(model, optimizer, method=method, density=0.2, total_steps=12, every=3, backend=backend)
+    seen = []
+    for step in range(12):
+        seen.append(sparsifier.topology.densities())
+        model(torch.randn(5, 12)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if step == 7:
+            saved = sparsifier.state_dict()
+    means = {name: sum(densities[name] for densities in seen) / 12 for name in sparsifier.topology}
+    assert sparsifier.mean_densities() == pytest.approx(means)
+    sparsifier.load_state_dict(saved)
+    assert sparsifier.mean_densities() == pytest.approx(
+        {name: sum(densities[name] for densities in seen[:8]) / 8 for name in sparsifier.topology}
+    )
+
+
+def test_live_counts_when_it_is_read() -> None:
+    spent = {"training": 1.0}
+    live = Live(lambda: spent)
+    spent["training"] = 2.0
+    assert dict(live) == {"training": 2.0}
+    assert len(live) == 1

@@ -125,5 +125,6 @@ def test_training_flops_of_itop_table(sparsity: float, method: str, printed: flo
     """ResNet-50 on ImageNet, 100 epochs at batch 128, against dense; the table prints two digits."""
     ratio = {0.8: 0.414, 0.9: 0.242}[sparsity]
     chosen = regrow.METHODS[method]()
-    ledger = Ledger(100 * (1_281_167 // 128), 128, chosen.every, chosen.needs)
+    steps = 100 * (1_281_167 // 128)
+    ledger = Ledger(steps, 128, chosen.every.updates(steps) if chosen.every else 0, chosen.needs)
     assert ledger.per_sample(ratio, 1.0) / 3 == pytest.approx(printed, abs=0.0101)

@@ -7,13 +7,12 @@ Biases, norms, activations, pooling and the products of attention maps do not, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from regrow.core.schedules import Every
 from regrow.metrics.count import dense_flops
 
-__all__ = ["Ledger", "dense_flops", "forward_flops", "run_flops"]
+__all__ = ["Ledger", "Live", "dense_flops", "forward_flops", "run_flops"]
 
 
 def forward_flops(dense: Mapping[str, int], densities: Mapping[str, float]) -> float:
@@ -39,19 +38,21 @@ class Ledger:
     dense momentum (SNFS)             2 f_S + f_D
     ================================  =============================================================================
 
+    All are linear in f_S: where densities change (GraNet, GMP, SNFS), f_S of their means is the mean over the run.
+
     An update that replaces its step costs what one that follows it costs: f_S + f_S + f_D. RigL's paper writes its row
     as (3 f_S I + 2 f_S + f_D) / (I + 1) with I plain steps between updates: the same, our interval being I + 1.
 
     Args:
         steps: T, optimizer steps of the run.
         batch_size: samples of a step.
-        every: the method's updates; None for static and dense runs.
+        updates: U, topology updates of the run, its explorations included.
         needs: the method's; "dense_grad" and "dense_moment" cost.
     """
 
     steps: int
     batch_size: int
-    every: Every | None = None
+    updates: int = 0
     needs: frozenset[str] = frozenset()
 
     @property
@@ -64,9 +65,7 @@ class Ledger:
         """Share of the steps that compute a dense weight gradient, in [0, 1]."""
         if "dense_moment" in self.needs:
             return 1.0
-        if "dense_grad" not in self.needs or self.every is None:
-            return 0.0
-        return self.every.updates(self.steps) / self.steps
+        return self.updates / self.steps if "dense_grad" in self.needs else 0.0
 
     def per_sample(self, sparse: float, dense: float) -> float:
         """FLOPs of training on one sample, the mean over the run: 3 f_S + (f_D - f_S) x the share above."""
@@ -78,7 +77,8 @@ def run_flops(
     densities: Mapping[str, float],
     ledger: Ledger,
     *,
-    executed: Mapping[str, float] | None = None,
+    final: Mapping[str, float] | None = None,
+    sparse: bool = False,
     reference_steps: int | None = None,
 ) -> dict[str, float]:
     """The FLOPs of a run, for its record.
@@ -87,18 +87,39 @@ def run_flops(
         dense: FLOPs of each layer if it were dense.
         densities: of the sparse layers; where a method changes them, their mean over the run.
         ledger: how long the run is, and what its updates cost.
-        executed: densities the backend makes use of; none by default, as masked execution is dense arithmetic.
+        final: the densities it ends with, if others; inference has these.
+        sparse: does the backend make use of them? Masked execution is dense arithmetic.
         reference_steps: length of the dense run to compare with; by default as long as this one.
 
     Returns:
         `inference` (one sample) and `training` (the whole run); each also `_executed`, `_dense` (the reference) and
         `_ratio` (algorithmic / reference).
     """
-    columns = {"": densities, "_executed": executed or {}, "_dense": {}}
-    inference = {name: forward_flops(dense, column) for name, column in columns.items()}
-    full = inference["_dense"]
-    training = {name: ledger.per_sample(inference[name], full) * ledger.samples for name in ("", "_executed")}
+    full = forward_flops(dense, {})
+    inference = _columns(forward_flops(dense, densities if final is None else final), full, sparse)
+    mean = _columns(forward_flops(dense, densities), full, sparse)
+    training = {name: ledger.per_sample(forward, full) * ledger.samples for name, forward in mean.items()}
     training["_dense"] = 3 * full * (reference_steps or ledger.steps) * ledger.batch_size
     rows = {"inference": inference, "training": training}
     counted = {row + name: value for row, values in rows.items() for name, value in values.items()}
     return counted | {f"{row}_ratio": values[""] / values["_dense"] for row, values in rows.items()}
+
+
+def _columns(algorithmic: float, full: float, sparse: bool) -> dict[str, float]:
+    return {"": algorithmic, "_executed": algorithmic if sparse else full, "_dense": full}
+
+
+class Live(Mapping[str, float]):
+    """The FLOPs of a run, counted when they are read: before it those of its first densities, at its end its own."""
+
+    def __init__(self, count: Callable[[], Mapping[str, float]]) -> None:
+        self._count = count
+
+    def __getitem__(self, name: str) -> float:
+        return self._count()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._count())
+
+    def __len__(self) -> int:
+        return len(self._count())

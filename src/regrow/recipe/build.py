@@ -14,7 +14,7 @@ from regrow import methods
 from regrow.core.errors import RegrowError, choose
 from regrow.core.rng import seed_of
 from regrow.methods.base import Method
-from regrow.metrics.flops import Ledger, dense_flops, run_flops
+from regrow.metrics.flops import Ledger, Live, dense_flops, run_flops
 from regrow.recipe import schema
 from regrow.recipe.optim import optimizer_of, scheduler_of
 from regrow.recipe.schema import Recipe
@@ -78,19 +78,27 @@ def sparsifier_of(
 
 def flops_of(
     recipe: Recipe, model: nn.Module, shape: tuple[int, ...], steps_per_epoch: int, sparsifier: Sparsifier | None
-) -> dict[str, float]:
-    """Of one inference and the whole run at its first densities, beside the dense run without multiplier."""
+) -> Live:
+    """Of one inference and the whole run at the densities it has, beside the dense run without multiplier."""
     dense = dense_flops(model, torch.zeros(1, *shape, device="meta"), sites=sparsifier.topology if sparsifier else ())
-    method = sparsifier.method if sparsifier else None
     ledger = Ledger(
         steps=recipe.total_epochs * steps_per_epoch,
         batch_size=recipe.batch_size,
-        every=method.every if method else None,
-        needs=method.needs if method else frozenset(),
+        updates=sparsifier.timetable.updates(sparsifier.method.every) if sparsifier else 0,
+        needs=sparsifier.method.needs if sparsifier else frozenset(),
     )
-    densities = sparsifier.topology.densities() if sparsifier else {}
-    executed = densities if recipe.backend == "sparse" else {}
-    return run_flops(dense, densities, ledger, executed=executed, reference_steps=recipe.epochs * steps_per_epoch)
+
+    def count() -> dict[str, float]:
+        return run_flops(
+            dense,
+            sparsifier.mean_densities() if sparsifier else {},
+            ledger,
+            final=sparsifier.topology.densities() if sparsifier else {},
+            sparse=recipe.backend == "sparse",
+            reference_steps=recipe.epochs * steps_per_epoch,
+        )
+
+    return Live(count)
 
 
 def method_of(spec: schema.MethodSpec) -> Method:

@@ -28,6 +28,7 @@ from regrow.execution.refuse import (
 from regrow.methods.base import Method, describe
 from regrow.sparsifier.start import KEEPS, Start, start_topology, warn_if_trained
 from regrow.sparsifier.summary import summarise
+from regrow.sparsifier.tally import Tally
 from regrow.sparsifier.timetable import Period, Timetable, WholeRun, check_horizon
 
 _GUARD = 16
@@ -90,13 +91,13 @@ class Sparsifier:
                 f"{type(self.model).__name__} has no sparse site: no trained weight of a Linear, convolution or "
                 f"attention layer is left. Parameters: {seen}"
             )
-        first = start_topology(
-            parts, self._start, self.method.initial_density(self._density), self._overrides, self.seed
-        )
+        density = self.method.initial_density(self._density)
+        first = start_topology(parts, self._start, density, self._overrides, self.seed)
         if not isinstance(self._start, Topology) and self._start not in KEEPS:
             warn_if_trained(self.model, self.optimizer)
         self.backend.attach(self.model, first, self.optimizer)
         self.explored = self.topology
+        self._tally = Tally(self.topology)
         self._agree()
         self.backend.expect(self.method.needs, {})  # refused now, if it cannot be supplied
         self._begin_period()
@@ -126,6 +127,10 @@ class Sparsifier:
     def exploration_rate(self) -> float:
         """R_s, the share of weights ever active (Liu et al. 2021, arXiv:2102.02887)."""
         return self.explored.density
+
+    def mean_densities(self) -> dict[str, float]:
+        """Site -> its density, the mean over the steps so far."""
+        return self._tally.densities(self.topology, self.step)
 
     def explore(self, fraction: float) -> None:
         """Arm one extra update of this drop fraction, done at the next successful step that can supply its signals."""
@@ -165,6 +170,7 @@ class Sparsifier:
             "explored": self.explored.pack(),
             "buffers": self.backend.buffers(),
             "exploration": self._exploration,
+            "weight_steps": self._tally.count(self.topology, self.step),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -176,6 +182,7 @@ class Sparsifier:
         try:
             topology, explored = Topology.unpack(state["topology"]), Topology.unpack(state["explored"])
             setup, step, buffers, exploration = (state[k] for k in ("setup", "step", "buffers", "exploration"))
+            tally = Tally(topology, state["weight_steps"], step)
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise RegrowError(
                 f"this is not the state of a sparsifier: {error!r}; pass what state_dict() gave"
@@ -190,7 +197,7 @@ class Sparsifier:
             )
         self.step, self._exploration = step, exploration
         self.backend.restore(topology, buffers)
-        self.explored = explored
+        self.explored, self._tally = explored, tally
         self._begin_period()  # a plan may have grown since
         self._expect()
 
@@ -262,6 +269,7 @@ class Sparsifier:
         old = self.topology
         sites = {name: self._equipped(site, step) for name, site in self.backend.sites(self.pattern).items()}
         new = self.method.update(sites, self._clock(step), self._fraction(step))
+        self._tally.count(old, step)
         self.backend.commit(new)
         self.explored = self.topology | self.explored
         self._exploration = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from ctypes import CDLL, c_int, c_int64, c_void_p
+from ctypes import CDLL, c_float, c_int, c_int64, c_void_p
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -97,6 +97,29 @@ def transpose(x: Tensor, to: Tensor) -> None:
     run(_at(x), *x.shape, _at(to), torch.get_num_threads())
 
 
+def norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, batch: bool, into: tuple[Tensor, ...]
+) -> None:
+    """into: y [N, features] in lanes as x; mean and var, [N] or, if `batch`, [features]; all but x and y float32."""
+    y, mean, var = into
+    _library().regrow_norm(_at(x), _at(weight), _at(bias), eps, batch, _at(y), _at(mean), _at(var), *_grid(x))
+
+
+def norm_gradients(
+    grad: Tensor, x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, eps: float, batch: bool, dx: Tensor
+) -> tuple[Tensor, Tensor]:
+    """dx [N, features] in lanes as grad and x; returns dw and db [features], float32."""
+    sums, dw, db = (torch.empty(size) for size in (0 if batch else 2 * x.shape[0], x.shape[1], x.shape[1]))
+    _library().regrow_norm_gradients(
+        *map(_at, (grad, x, mean, var, weight)), eps, batch, *map(_at, (sums, dx, dw, db)), *_grid(x)
+    )
+    return dw, db
+
+
+def _grid(x: Tensor) -> tuple[bool, int, int, int]:
+    return x.dtype is torch.bfloat16, x.shape[1], x.shape[0], torch.get_num_threads()
+
+
 def index(positions: Tensor, shape: tuple[int, int], table: Tensor) -> None:
     """Fill the table of an `Index` from ascending flat positions [nnz], int32 or int64."""
     wide = positions.dtype is torch.int64
@@ -133,6 +156,9 @@ def _find() -> CDLL | None:
     long, at = c_int64, c_void_p
     library.regrow_product.argtypes = [at, long, long, long, at, at, at, at, c_int, long, c_int]
     library.regrow_gradients.argtypes = [at, long, long, long, at, at, at, at, at, at, c_int, long, c_int]
+    library.regrow_norm.argtypes = [at, at, at, c_float, c_int, at, at, at, c_int, long, long, c_int]
+    back = library.regrow_norm_gradients
+    back.argtypes = [at, at, at, at, at, c_float, c_int, at, at, at, at, c_int, long, long, c_int]
     library.regrow_index.argtypes = [at, c_int, long, long, long, at]
     for transpose in (library.regrow_transpose4, library.regrow_transpose2):
         transpose.argtypes = [at, long, long, at, c_int]

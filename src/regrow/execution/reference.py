@@ -63,3 +63,33 @@ def _sampled(grad: Tensor, x: Tensor, index: Index, block: int = 2**22) -> Tenso
         for at in range(0, out, step)
     ]
     return torch.cat(parts) if parts else x.new_empty(0)
+
+
+def norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, batch: bool) -> tuple[Tensor, ...]:
+    """y = (x - mean) / sqrt(var + eps) * weight + bias in lanes, mean, var: of each feature if `batch`, else lane."""
+    exact = _exact(x)
+    var, mean = torch.var_mean(exact, 0 if batch else 1, correction=0, keepdim=True)
+    y = (exact - mean) * (var + eps).rsqrt()
+    y = y if weight is None else y * weight.to(y.dtype)
+    y = y if bias is None else y + bias.to(y.dtype)
+    return _lanes(y.to(x.dtype)), mean.flatten(), var.flatten()
+
+
+def norm_gradients(
+    grad: Tensor, x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, eps: float, batch: bool
+) -> tuple[Tensor, ...]:
+    """dx = (h - mean(h) - z mean(h z)) / sqrt(var + eps) with h = g weight and z the normalised x; dw, db."""
+    over = 0 if batch else 1
+    g, inverse = _exact(grad), (var + eps).rsqrt().unsqueeze(over)
+    z = (_exact(x) - mean.unsqueeze(over)) * inverse
+    h = g if weight is None else g * weight.to(g.dtype)
+    dx = (h - h.mean(over, keepdim=True) - z * (h * z).mean(over, keepdim=True)) * inverse
+    return _lanes(dx.to(x.dtype)), (g * z).sum(0), g.sum(0)
+
+
+def _exact(x: Tensor) -> Tensor:
+    return x.float() if x.dtype.itemsize == 2 else x
+
+
+def _lanes(x: Tensor) -> Tensor:
+    return x.t().contiguous().t()

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from regrow.core.patterns import Pattern
 from regrow.core.site import Signal, Site
 from regrow.core.topology import Topology
+from regrow.execution.lane_norms import give_back, take_over
 from regrow.execution.optimizers import check_moment, fresh_state, group_of
 from regrow.execution.parts import locate
 from regrow.execution.sparse_sites import layers_of
@@ -34,6 +35,7 @@ class SparseBackend:
         self._weights = {
             name: SparseWeight(layer, topology.index(name), optimizer, fresh[name]) for name, layer in layers.items()
         }
+        self._norms = take_over(model)
 
     def expect(self, needs: frozenset[str], births: Mapping[str, int]) -> None:
         self._needs, self._births = needs, births
@@ -88,6 +90,7 @@ class SparseBackend:
     def detach(self) -> None:
         for weight in self._weights.values():
             weight.leave()
+        give_back(self._norms)
         self._weights = {}
 
     @torch.no_grad()

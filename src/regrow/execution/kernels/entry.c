@@ -1,5 +1,6 @@
 /* What Python calls: picks the instruction set and shares the rows among threads. */
 #include "kernels.h"
+#include "norms.h"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -11,12 +12,17 @@ static int omp_get_num_threads(void) { return 1; }
 #define EXPORT __attribute__((visibility("default")))
 #define WORTH 32768    /* multiplications below which a second thread costs more than it brings */
 
-/* What serves one instruction set: float activations, bfloat16 ones. */
+/* What serves one instruction set: float activations, bfloat16 ones; normalisation of both. */
 typedef struct {
     const kernels *whole, *half;
+    const norms *norms[2];
 } set;
 
-static set chosen = {&regrow_portable, &regrow_portable_half};
+#define PORTABLE {&regrow_norms_portable, &regrow_norms_portable_half}
+#define AVX2 {&regrow_norms_avx2, &regrow_norms_avx2_half}
+#define AVX512 {&regrow_norms_avx512, &regrow_norms_avx512_half}
+
+static set chosen = {&regrow_portable, &regrow_portable_half, PORTABLE};
 
 /* 0 portable, 1 AVX2 with FMA, 2 AVX-512, 3 AVX-512 with bfloat16; null where the processor, or the build, lacks it. */
 static set find(int isa) {
@@ -25,13 +31,14 @@ static set find(int isa) {
     const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     const int avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
-    if (isa == 1 && avx2) return (set){&regrow_avx2, &regrow_avx2_half};
-    if (isa == 2 && avx512) return (set){&regrow_avx512, &regrow_avx512_half};
+    if (isa == 1 && avx2) return (set){&regrow_avx2, &regrow_avx2_half, AVX2};
+    if (isa == 2 && avx512) return (set){&regrow_avx512, &regrow_avx512_half, AVX512};
 #ifdef REGROW_BF16
-    if (isa == 3 && avx512 && __builtin_cpu_supports("avx512bf16")) return (set){&regrow_avx512, &regrow_avx512bf16_half};
+    if (isa == 3 && avx512 && __builtin_cpu_supports("avx512bf16"))
+        return (set){&regrow_avx512, &regrow_avx512bf16_half, AVX512};
 #endif
 #endif
-    return isa == 0 ? (set){&regrow_portable, &regrow_portable_half} : (set){0, 0};
+    return isa == 0 ? (set){&regrow_portable, &regrow_portable_half, PORTABLE} : (set){0};
 }
 
 EXPORT int regrow_has(int isa) { return find(isa).whole != 0; }
@@ -97,4 +104,51 @@ EXPORT int regrow_gradients(const int32_t *index, int64_t out, int64_t width, in
         if (db) with->sums(out * me / all, out * (me + 1) / all, g, db, n);
     }
     return failed;
+}
+
+/* Part `me` of `all` of `count` lanes or features; lanes in whole cache lines, so that no two threads share one. */
+static extent part(extent e, int64_t count, int64_t grain, int me, int all) {
+    const int64_t grains = (count + grain - 1) / grain, last = grains * (me + 1) / all * grain;
+    e.first = grains * me / all * grain;
+    e.last = last < count ? last : count;
+    return e;
+}
+
+#define LANES part(e, n, 16, omp_get_thread_num(), omp_get_num_threads())
+#define FEATURES part(e, features, 1, omp_get_thread_num(), omp_get_num_threads())
+
+/* y [features][n] = (x - mean) / sqrt(var + eps) * weight + bias, with mean and var [n] of each lane over its features,
+   or, if `batch`, [features] of each feature over its lanes. */
+EXPORT void regrow_norm(const void *x, const float *weight, const float *bias, float eps, int batch, void *y, float *mean,
+                        float *var, int half, int64_t features, int64_t n, int threads) {
+    const norms *with = chosen.norms[half != 0];
+    const extent e = {features, n, 0, 0};
+    const affine a = {mean, var, weight, bias, eps};
+#pragma omp parallel num_threads(features * n < WORTH ? 1 : threads)
+    {
+        if (batch) with->batch(FEATURES, a, x, y, mean, var);
+        else {
+            with->layer_moments(LANES, x, mean, var);
+#pragma omp barrier
+            with->layer_apply(FEATURES, a, x, y);
+        }
+    }
+}
+
+/* dx [features][n], dw and db [features] of regrow_norm, from g [features][n]; room for 2 n sums unless `batch`. */
+EXPORT void regrow_norm_gradients(const void *g, const void *x, const float *mean, const float *var, const float *weight,
+                                  float eps, int batch, float *sums, void *dx, float *dw, float *db, int half,
+                                  int64_t features, int64_t n, int threads) {
+    const norms *with = chosen.norms[half != 0];
+    const extent e = {features, n, 0, 0};
+    const affine a = {mean, var, weight, 0, eps};
+#pragma omp parallel num_threads(features * n < WORTH ? 1 : threads)
+    {
+        if (batch) with->batch_gradients(FEATURES, a, g, x, dx, dw, db);
+        else {
+            with->layer_sums(LANES, a, g, x, sums);
+#pragma omp barrier
+            with->layer_gradients(FEATURES, a, g, x, sums, dx, dw, db);
+        }
+    }
 }

@@ -1,0 +1,170 @@
+/* Plain loops over lanes, which compilers turn into vectors. Compiled for every instruction set, and with HALF for
+   bfloat16 activations; all sums are float. Lanes are taken in blocks whose statistics stay in the first cache. */
+#include "norms.h"
+
+#include <math.h>
+#include <string.h>
+
+#define BLOCK 1024
+#define LEAST(a, b) ((a) < (b) ? (a) : (b))
+
+#ifdef HALF
+typedef uint16_t element;
+static inline float get(element from) {
+    const uint32_t wide = (uint32_t)from << 16;
+    float value;
+    memcpy(&value, &wide, sizeof value);
+    return value;
+}
+/* Rounds to nearest, ties to even; a NaN stays one. */
+static inline element put(float value) {
+    uint32_t wide;
+    memcpy(&wide, &value, sizeof wide);
+    return value == value ? (wide + 0x7fff + ((wide >> 16) & 1)) >> 16 : 0x7fc0;
+}
+#else
+typedef float element;
+static inline float get(element from) { return from; }
+static inline element put(float value) { return value; }
+#endif
+
+static inline float scale(const float *weight, int64_t feature) { return weight ? weight[feature] : 1; }
+
+/* By Welford's recurrence (1962), a feature at a time. */
+static void layer_moments(extent e, const void *from, float *restrict mean, float *restrict var) {
+    for (int64_t at = e.first; at < e.last; at += BLOCK) {
+        const int64_t end = LEAST(at + BLOCK, e.last);
+        for (int64_t i = at; i < end; i++) mean[i] = var[i] = 0;
+        for (int64_t f = 0; f < e.features; f++) {
+            const element *restrict x = (const element *)from + f * e.n;
+            const float share = 1.0f / (f + 1);
+            for (int64_t i = at; i < end; i++) {
+                const float value = get(x[i]), off = value - mean[i];
+                mean[i] += off * share;
+                var[i] += off * (value - mean[i]);
+            }
+        }
+        for (int64_t i = at; i < end; i++) var[i] /= e.features;
+    }
+}
+
+static void layer_apply(extent e, affine a, const void *from, void *to) {
+    float inverse[BLOCK];
+    for (int64_t at = 0; at < e.n; at += BLOCK) {
+        const int64_t lanes = LEAST(BLOCK, e.n - at);
+        const float *restrict mean = a.mean + at;
+        for (int64_t i = 0; i < lanes; i++) inverse[i] = 1 / sqrtf(a.var[at + i] + a.eps);
+        for (int64_t f = e.first; f < e.last; f++) {
+            const element *restrict x = (const element *)from + f * e.n + at;
+            element *restrict y = (element *)to + f * e.n + at;
+            const float w = scale(a.weight, f), b = a.bias ? a.bias[f] : 0;
+            for (int64_t i = 0; i < lanes; i++) y[i] = put((get(x[i]) - mean[i]) * inverse[i] * w + b);
+        }
+    }
+}
+
+static void layer_sums(extent e, affine a, const void *by, const void *from, float *sums) {
+    float *restrict plain = sums, *restrict weighted = sums + e.n;
+    const float *restrict mean = a.mean;
+    for (int64_t at = e.first; at < e.last; at += BLOCK) {
+        const int64_t end = LEAST(at + BLOCK, e.last);
+        for (int64_t i = at; i < end; i++) plain[i] = weighted[i] = 0;
+        for (int64_t f = 0; f < e.features; f++) {
+            const element *restrict g = (const element *)by + f * e.n, *restrict x = (const element *)from + f * e.n;
+            const float w = scale(a.weight, f);
+            for (int64_t i = at; i < end; i++) {
+                const float part = get(g[i]) * w;
+                plain[i] += part;
+                weighted[i] += part * (get(x[i]) - mean[i]);
+            }
+        }
+    }
+}
+
+/* dx = (g w - mean_f(g w) - z mean_f(g w z)) / sqrt(var + eps), with z the normalised x. */
+static void layer_gradients(extent e, affine a, const void *by, const void *from, const float *sums, void *to,
+                            float *dw, float *db) {
+    float inverse[BLOCK], plain[BLOCK], weighted[BLOCK];
+    for (int64_t f = e.first; f < e.last; f++) dw[f] = db[f] = 0;
+    for (int64_t at = 0; at < e.n; at += BLOCK) {
+        const int64_t lanes = LEAST(BLOCK, e.n - at);
+        const float *restrict mean = a.mean + at;
+        for (int64_t i = 0; i < lanes; i++) {
+            inverse[i] = 1 / sqrtf(a.var[at + i] + a.eps);
+            plain[i] = sums[at + i] / e.features;
+            weighted[i] = sums[e.n + at + i] * inverse[i] / e.features;
+        }
+        for (int64_t f = e.first; f < e.last; f++) {
+            const int64_t row = f * e.n + at;
+            const element *restrict g = (const element *)by + row, *restrict x = (const element *)from + row;
+            element *restrict dx = (element *)to + row;
+            const float w = scale(a.weight, f);
+            float sum = 0, product = 0;
+#pragma omp simd reduction(+ : sum, product)
+            for (int64_t i = 0; i < lanes; i++) {
+                const float there = get(g[i]), z = (get(x[i]) - mean[i]) * inverse[i];
+                sum += there;
+                product += there * z;
+                dx[i] = put((there * w - plain[i] - z * weighted[i]) * inverse[i]);
+            }
+            db[f] += sum;
+            dw[f] += product;
+        }
+    }
+}
+
+/* sum of (x - mean), or of its square, over a feature's lanes: blocks in float, their sum in double. */
+static inline double total(const element *restrict x, int64_t n, float mean, int square) {
+    double whole = 0;
+    for (int64_t at = 0; at < n; at += BLOCK) {
+        const int64_t end = LEAST(at + BLOCK, n);
+        float sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = at; i < end; i++) {
+            const float off = get(x[i]) - mean;
+            sum += square ? off * off : off;
+        }
+        whole += sum;
+    }
+    return whole;
+}
+
+static void batch(extent e, affine a, const void *from, void *to, float *mean, float *var) {
+    for (int64_t f = e.first; f < e.last; f++) {
+        const element *restrict x = (const element *)from + f * e.n;
+        element *restrict y = (element *)to + f * e.n;
+        const float m = mean[f] = total(x, e.n, 0, 0) / e.n;
+        var[f] = total(x, e.n, m, 1) / e.n;
+        const float w = scale(a.weight, f) / sqrtf(var[f] + a.eps), b = a.bias ? a.bias[f] : 0;
+        for (int64_t i = 0; i < e.n; i++) y[i] = put((get(x[i]) - m) * w + b);
+    }
+}
+
+/* dx = (g - mean_n(g) - z mean_n(g z)) w / sqrt(var + eps), with z the normalised x. */
+static void batch_gradients(extent e, affine a, const void *by, const void *from, void *to, float *dw, float *db) {
+    for (int64_t f = e.first; f < e.last; f++) {
+        const element *restrict g = (const element *)by + f * e.n, *restrict x = (const element *)from + f * e.n;
+        element *restrict dx = (element *)to + f * e.n;
+        const float m = a.mean[f], inverse = 1 / sqrtf(a.var[f] + a.eps), w = scale(a.weight, f) * inverse;
+        double sum = 0, product = 0;
+        for (int64_t at = 0; at < e.n; at += BLOCK) {
+            const int64_t end = LEAST(at + BLOCK, e.n);
+            float part = 0, weighted = 0;
+#pragma omp simd reduction(+ : part, weighted)
+            for (int64_t i = at; i < end; i++) {
+                part += get(g[i]);
+                weighted += get(g[i]) * (get(x[i]) - m);
+            }
+            sum += part;
+            product += weighted;
+        }
+        db[f] = sum;
+        dw[f] = product * inverse;
+        const float plain = sum / e.n, steep = dw[f] * inverse / e.n;
+        for (int64_t i = 0; i < e.n; i++) dx[i] = put((get(g[i]) - plain - (get(x[i]) - m) * steep) * w);
+    }
+}
+
+#define NAME_(isa) regrow_norms_##isa
+#define NAME(isa) NAME_(isa)
+const norms NAME(ISA) = {layer_moments, layer_apply, layer_sums, layer_gradients, batch, batch_gradients};

@@ -1,0 +1,39 @@
+/* Normalisation of activations in lanes, x [features][n]: layer normalisation reduces over the features of each lane,
+   batch normalisation over the lanes of each feature. */
+#ifndef REGROW_NORMS_H
+#define REGROW_NORMS_H
+
+#include <stdint.h>
+
+/* The sizes, and a part of the work: lanes first .. last, or features first .. last, as each kernel says. */
+typedef struct {
+    int64_t features, n, first, last;
+} extent;
+
+/* y = (x - mean) / sqrt(var + eps) * weight + bias; weight or bias null: 1, 0. */
+typedef struct {
+    const float *mean, *var, *weight, *bias;
+    float eps;
+} affine;
+
+/* The kernels of one instruction set, for activations of one type (float, or bfloat16). Each is run by one thread. */
+typedef struct {
+    /* mean and var of lanes first .. last */
+    void (*layer_moments)(extent e, const void *x, float *mean, float *var);
+    /* y of features first .. last */
+    void (*layer_apply)(extent e, affine a, const void *x, void *y);
+    /* For lanes first .. last: sums[0][lane] = sum_f g w; sums[1][lane] = sum_f g w (x - mean) */
+    void (*layer_sums)(extent e, affine a, const void *g, const void *x, float *sums);
+    /* dx, dw, db of features first .. last */
+    void (*layer_gradients)(extent e, affine a, const void *g, const void *x, const float *sums, void *dx, float *dw,
+                            float *db);
+    /* y, mean and var of features first .. last; a's mean and var are not read */
+    void (*batch)(extent e, affine a, const void *x, void *y, float *mean, float *var);
+    /* dx, dw, db of features first .. last */
+    void (*batch_gradients)(extent e, affine a, const void *g, const void *x, void *dx, float *dw, float *db);
+} norms;
+
+extern const norms regrow_norms_portable, regrow_norms_avx2, regrow_norms_avx512;
+extern const norms regrow_norms_portable_half, regrow_norms_avx2_half, regrow_norms_avx512_half;
+
+#endif

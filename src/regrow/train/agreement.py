@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def check_agreement(job: Job, fabric: Fabric) -> None:
-    """Compare plan, initial weights and topology over the ranks, before DDP would paper over it.
+    """Compare settings, initial weights and topology over the ranks, before DDP would paper over it.
 
     Raises:
         RegrowError: on every rank, if one differs.
@@ -24,7 +24,7 @@ def check_agreement(job: Job, fabric: Fabric) -> None:
     if fabric.world_size == 1:
         return
     mine = {
-        "plans": str(job.plan),
+        "settings": f"{job.identity} {job.plan}",
         "initial weights": checkpoint.digest(dict(job.model.state_dict())),
         "topologies": job.sparsifier.topology.digest() if job.sparsifier else "dense",
     }

@@ -42,6 +42,32 @@ def evaluate(
     return (right / samples, total_loss / samples) if samples else (None, None)
 
 
+@torch.no_grad()
+def answers(model: nn.Module, data: Data, split: str, fabric: Fabric) -> tuple[Tensor, Tensor] | None:
+    """All outputs on `split` [N, ..] and all targets [N], on every rank's CPU, each batch computed by one rank.
+
+    None if the split is empty. The model is left in the mode it was in; rank 0's buffers are the ones used.
+    """
+    _share_buffers(model)
+    was_training = model.training
+    model.eval()
+    mine: dict[int, tuple[Tensor, Tensor]] = {}
+    for at, (inputs, targets) in enumerate(data.evaluate(split)):
+        if at % fabric.world_size == fabric.global_rank:
+            with fabric.autocast():
+                output = model(inputs.to(fabric.device))
+            mine[at] = output.float().cpu(), targets.cpu()
+    model.train(was_training)
+    parts = [mine] * fabric.world_size
+    if fabric.world_size > 1:
+        distributed.all_gather_object(parts, mine)
+    batches = {at: batch for part in parts for at, batch in part.items()}
+    if not batches:
+        return None
+    outputs, labels = zip(*(batches[at] for at in sorted(batches)), strict=True)
+    return torch.cat(outputs), torch.cat(labels)
+
+
 def sum_over_ranks(values: Tensor, fabric: Fabric) -> Tensor:
     """The sum of a small CPU tensor over the ranks, on the CPU."""
     if fabric.world_size == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +14,8 @@ from regrow.train.evaluate import LossFn
 
 if TYPE_CHECKING:
     from regrow.sparsifier import Sparsifier
+    from regrow.tickets.plan import Plan
+    from regrow.tickets.superpose import Superposition
     from regrow.train.data import Data
 
 
@@ -36,6 +38,10 @@ class Job:
         checkpoint_every: optimizer steps between checkpoints; one is written after every epoch besides.
         threads: of the CPU; None keeps torch's.
         flops: of the run, as counted elsewhere; copied into the result.
+        plan: the run's phases, as long as the run; tickets are taken where it says. Scheduler and sparsifier follow it.
+        selection: a ticket is the "last" iterate of its phase, or the "best" of its epochs on the validation split.
+        superposition: makes what averages the tickets at the end of the run; None for no average.
+        reestimate: whether the average's BatchNorm statistics are estimated anew, or averaged too.
     """
 
     model: nn.Module
@@ -52,6 +58,10 @@ class Job:
     checkpoint_every: int | None = None
     threads: int | None = None
     flops: Mapping[str, Any] | None = None
+    plan: Plan = ()
+    selection: Literal["last", "best"] = "last"
+    superposition: Callable[[], Superposition] | None = None
+    reestimate: bool = False
 
     @property
     def steps_per_epoch(self) -> int:
@@ -64,11 +74,12 @@ class Job:
         return self.epochs * self.steps_per_epoch
 
     @property
-    def plan(self) -> dict[str, int | str]:
-        """What makes it this run and no other: a checkpoint of another plan is refused."""
+    def identity(self) -> dict[str, int | str]:
+        """What makes it this run and no other: the checkpoint of another is refused. A plan may be extended."""
+        length = {} if self.plan else {"epochs": self.epochs}
         return {
             "seed": self.seed,
-            "epochs": self.epochs,
+            **length,
             "batch_size": self.batch_size,
             "steps_per_epoch": self.steps_per_epoch,
             "data": self.data.name,

@@ -18,7 +18,8 @@ from regrow.train import checkpoint, record
 from regrow.train.agreement import check_agreement
 from regrow.train.atomic import claim
 from regrow.train.devices import launched, threads
-from regrow.train.evaluate import evaluate, sum_over_ranks
+from regrow.train.evaluate import answers, evaluate, sum_over_ranks
+from regrow.train.harvest import Harvest, quality
 from regrow.train.job import Job
 from regrow.train.paths import RunFolder
 from regrow.train.record import Record
@@ -94,6 +95,7 @@ class _Run:
         self.loss_sum = 0.0  # of the current epoch
         self.row: Record = {}  # of the last finished epoch
         self.watch = Stopwatch()
+        self.harvest = Harvest(job, folder, fabric)
 
     def begin(self, on_difference: Callable[[str], None]) -> None:
         """Continue from the folder's checkpoint, or start."""
@@ -108,6 +110,7 @@ class _Run:
         content = restore(self.job, self.folder)
         self.step, self.loss_sum, self.row = content["step"], content["loss_sum"], content["row"]
         self.watch.load_state_dict(content["watch"])
+        self.harvest.best = content["best"]
         changed = differences(content["surroundings"], self.surroundings)
         if changed and self.fabric.is_global_zero:
             on_difference(
@@ -130,6 +133,7 @@ class _Run:
                 self._end_epoch(epoch, loss)
             else:
                 self._tell(epoch, loss)
+                self.harvest.after(self.step, epoch, None)
                 if job.checkpoint_every and self.step % job.checkpoint_every == 0:
                     self._save()
             done = perf_counter()
@@ -176,23 +180,26 @@ class _Run:
         self.loss_sum = 0.0
         if self.fabric.is_global_zero:
             record.add_row(self.folder, self.row)
+        self.harvest.after(self.step, epoch + 1, accuracy)
         self._save()
         self._tell(epoch, loss, self.row)
 
     def finish(self) -> Record:
         """Touch the test split, once, and write the result."""
         job = self.job
-        accuracy, loss = evaluate(job.model, job.data, "test", job.loss, self.fabric)
+        found = answers(job.model, job.data, "test", self.fabric)
         result = {
-            "test_accuracy": accuracy,
-            "test_loss": loss,
+            **quality(found),
+            "test_loss": job.loss(*found).item() if found else None,
             **{name: self.row[name] for name in ("val_accuracy", "val_loss", "loss")},
-            **job.plan,
+            **job.identity,
+            "epochs": job.epochs,
             "steps": self.step,
             **final_state(job),
             **self.watch.summary(job.steps_per_epoch),
             "checkpoint_bytes": self.folder.checkpoint.stat().st_size,
             "flops": job.flops and dict(job.flops),
+            **self.harvest.judged(),
         }
         if self.fabric.is_global_zero:
             if job.sparsifier:
@@ -207,6 +214,7 @@ class _Run:
                 "loss_sum": self.loss_sum,
                 "row": self.row,
                 "watch": self.watch.state_dict(),
+                "best": self.harvest.best,
                 "surroundings": self.surroundings,
             }
             checkpoint.save(self.folder.checkpoint, content_of(self.job, self.step) | here)

@@ -48,6 +48,25 @@ class RunFolder:
         """The packed topology after `step` optimizer steps."""
         return self.path / "topology" / f"{step}.pt"
 
+    def ticket(self, number: int) -> Path:
+        """The run's ticket of that number, from 0."""
+        return self.path / "tickets" / f"{number}.safetensors"
+
+    @property
+    def superposed(self) -> Path:
+        """The average of its tickets."""
+        return self.path / "tickets" / "superposed.safetensors"
+
+    def tickets(self) -> list[Path]:
+        """The files of its tickets that there are, the numbered ones first."""
+        found = (self.path / "tickets").glob("*.safetensors")
+        return sorted(found, key=lambda file: (not file.stem.isdecimal(), len(file.stem), file.stem))
+
+    @property
+    def evaluation(self) -> Path:
+        """What `regrow evaluate` found."""
+        return self.path / "evaluation.json"
+
     @property
     def finished(self) -> bool:
         """Whether the run has its result."""

@@ -24,7 +24,7 @@ def content_of(job: Job, step: int) -> Content:
     """The job's state after `step` optimizer steps."""
     return {
         "step": step,
-        "plan": job.plan,
+        "identity": job.identity,
         "model": dict(job.model.state_dict()),
         "optimizer": job.optimizer.state_dict(),
         "scheduler": job.scheduler and job.scheduler.state_dict(),
@@ -39,7 +39,7 @@ def restore(job: Job, folder: RunFolder) -> Content:
         RegrowError: an unusable checkpoint, or one of another run.
     """
     content = checkpoint.load(folder.checkpoint)
-    changed = differences(content["plan"], job.plan)
+    changed = differences(content["identity"], job.identity)
     if changed:
         raise RegrowError(
             f"{folder.path} holds another run ({'; '.join(changed)}). Use another folder for this one, or delete that."

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from regrow.core.errors import RegrowError
 from regrow.execution.refuse import unwrap_model
 from regrow.tickets.stack import stack, stacked
 from regrow.tickets.ticket import Ticket
+
+_GRAPHS = 16
+"""Shapes of input whose graphs are kept."""
 
 
 class Ensemble(nn.Module):
@@ -46,6 +50,9 @@ class Ensemble(nn.Module):
         self.members_count = len(tickets)
         self.stack = stack(deepcopy(unwrap_model(model)).eval(), tickets, backend)
         self.note = "one pass for all members"
+        self._one_pass = len(tickets) > 1
+        self._graphs: dict[tuple[torch.Size, torch.dtype, torch.device], nn.Module] = {}
+        self._tensors: dict[str, Tensor] = {}
         self.register_buffer("weights", self._checked([1.0] * len(tickets) if weights is None else weights))
 
     def train(self, mode: bool = True) -> Ensemble:
@@ -54,20 +61,49 @@ class Ensemble(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """z [M, B, C]."""
-        tensors = stacked(self.stack)
-        z: Tensor
-        if self.members_count == 1 or not self.note.startswith("one pass"):
-            return self._in_turn(tensors, x)
-        try:
-            z = vmap(lambda state: functional_call(self.stack, state, (x,)))(tensors)
-        except Exception as error:  # what is wrong with x is wrong for a single member too, and comes again
-            z = self._in_turn(tensors, x)
-            self.note = f"member after member, because vmap cannot run the model: {str(error).splitlines()[0][:160]}"
+        if self._one_pass:
+            try:
+                return self._at_once(x)
+            except Exception as error:  # what is wrong with x is wrong for a single member too, and comes again
+                z = self._in_turn(x)
+                self._one_pass, self.note = (
+                    False,
+                    f"member after member, since vmap cannot run it: {_first_line(error)}",
+                )
+                return z
+        return self._in_turn(x)
+
+    def _at_once(self, x: Tensor) -> Tensor:
+        """As a graph of tensor operations, recorded once for each shape where no gradient is wanted, because vmap takes
+        longer than the products of a small batch."""
+        tensors = self._tensors or stacked(self.stack)
+        self._tensors = tensors
+
+        def members(x: Tensor, *values: Tensor) -> Tensor:
+            states = dict(zip(tensors, values, strict=True))
+            z: Tensor = vmap(lambda state: functional_call(self.stack, state, (x,)))(states)
+            return z
+
+        if torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
+            return members(x, *tensors.values())
+        key = (x.shape, x.dtype, x.device)
+        if key not in self._graphs:
+            if len(self._graphs) == _GRAPHS:
+                self._graphs.pop(next(iter(self._graphs)))
+            self._graphs[key] = make_fx(members)(x, *tensors.values())
+        z: Tensor = self._graphs[key](x, *tensors.values())
         return z
 
-    def _in_turn(self, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
-        members = ({name: t[m] for name, t in tensors.items()} for m in range(self.members_count))
-        return torch.stack([functional_call(self.stack, state, (x,)) for state in members])
+    def _in_turn(self, x: Tensor) -> Tensor:
+        tensors = stacked(self.stack).items()
+        states = ({name: tensor[m] for name, tensor in tensors} for m in range(self.members_count))
+        return torch.stack([functional_call(self.stack, state, (x,)) for state in states])
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Ensemble:
+        """To another device or type, where the graphs do not lead."""
+        self._graphs, self._tensors = {}, {}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def members(self, x: Tensor) -> Tensor:
         """Each member's probabilities, [M, B, C]."""
@@ -95,10 +131,7 @@ class Ensemble(nn.Module):
         ]
         if not truth:
             raise RegrowError("weights are fitted to validation data, and no batch was given")
-        log_p = torch.cat(truth, 1)
-        for _ in range(rounds):
-            self.weights.copy_((log_p + self.weights.log()[:, None]).softmax(0).mean(1))
-        return self.weights
+        return self.weights.copy_(likeliest(torch.cat(truth, 1), self.weights, rounds))
 
     def extra_repr(self) -> str:
         return f"{self.members_count} members, {self.note}"
@@ -112,10 +145,22 @@ class Ensemble(nn.Module):
         return w / w.sum()
 
 
+def likeliest(log_p: Tensor, weights: Tensor | None = None, rounds: int = 100) -> Tensor:
+    """The weights [M] of greatest likelihood given log p_m(y|x) [M, N], by expectation maximisation from `weights`."""
+    w = torch.full_like(log_p[:, 0], 1 / len(log_p)) if weights is None else weights
+    for _ in range(rounds):
+        w = (log_p + w.log()[:, None]).softmax(0).mean(1)
+    return w
+
+
 def predict(model: nn.Module, tickets: Sequence[Ticket], x: Tensor, backend: str = "masked") -> Tensor:
     """Each ticket's probabilities, [M, B, C]."""
     with torch.inference_mode():
         return Ensemble(model, tickets, backend).members(x)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
 
 
 def _single(logits: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from regrow.core.errors import RegrowError, choose
 from regrow.execution import BACKENDS
 from regrow.execution.parts import locate
 from regrow.execution.sparse_sites import layers_of
-from regrow.tickets.members import MembersLinear
+from regrow.tickets.members import MembersLinear, PlainLinear
 from regrow.tickets.ticket import Ticket
 
 
@@ -31,6 +31,9 @@ def stack(model: nn.Module, tickets: Sequence[Ticket], backend: str) -> nn.Modul
     if backend == "sparse":
         layers_of(model, locate(model, first.topology))  # refuses what is no linear layer
         model = _with_members(model, tickets)
+    for layer in model.modules():
+        if type(layer) is nn.Linear:
+            layer.__class__ = PlainLinear
     states = [ticket.state if backend == "sparse" else ticket.state_dict() for ticket in tickets]
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if _of_members(model, name):

@@ -15,6 +15,10 @@ from regrow.train.models import MODELS, build
 
 SMALL: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "mlp": ((1, 8, 8), {"hidden": [16, 8]}),
+    "small_mlp": ((1, 8, 8), {"hidden": [16, 8], "density": 0.5}),
+    "treenet": ((1, 8, 8), {"hidden": [16, 8]}),
+    "batch_ensemble": ((1, 8, 8), {"hidden": [16, 8]}),
+    "mimo": ((1, 8, 8), {"hidden": [16, 8]}),
     "lenet300": ((64,), {}),
     "lenet5": ((1, 28, 28), {}),
     "vgg16": ((1, 32, 32), {}),

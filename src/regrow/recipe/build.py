@@ -21,6 +21,7 @@ from regrow.recipe.schema import Recipe
 from regrow.sparsifier import Sparsifier, sparsify
 from regrow.train import data, models
 from regrow.train.job import Job
+from regrow.train.models.members import Members, each
 
 
 def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
@@ -40,12 +41,13 @@ def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
     optimizer = optimizer_of(recipe.optimizer, model)
     scheduler = scheduler_of(recipe, optimizer, steps)
     total = recipe.total_epochs * steps
+    loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
     sparsifier = sparsifier_of(recipe, method, model, optimizer, total, seed) if method else None
     return Job(
         model=model,
         optimizer=optimizer,
         data=source,
-        loss=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
+        loss=each(loss) if isinstance(model, Members) else loss,
         epochs=recipe.total_epochs,
         batch_size=recipe.batch_size,
         seed=seed,

@@ -9,10 +9,14 @@ from typing import Any
 from torch import nn
 
 from regrow.core.errors import RegrowError, choose, nearest
+from regrow.train.models.batch_ensemble import batch_ensemble
 from regrow.train.models.from_timm import timm_model
 from regrow.train.models.lenet import lenet5
+from regrow.train.models.mimo import mimo
 from regrow.train.models.mlp import lenet300, mlp
 from regrow.train.models.resnet import resnet18, resnet34, resnet50
+from regrow.train.models.small import small_mlp
+from regrow.train.models.treenet import treenet
 from regrow.train.models.vgg import vgg16, vgg16_c, vgg16_d
 from regrow.train.models.wrn import wrn, wrn28_10
 
@@ -20,6 +24,10 @@ __all__ = ["MODELS", "build"]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,
+    "small_mlp": small_mlp,
+    "treenet": treenet,
+    "batch_ensemble": batch_ensemble,
+    "mimo": mimo,
     "lenet300": lenet300,
     "lenet5": lenet5,
     "vgg16": vgg16,

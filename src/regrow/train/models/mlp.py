@@ -12,8 +12,10 @@ from torch import nn
 from regrow.core.errors import RegrowError
 
 
-def mlp(shape: tuple[int, ...], classes: int, hidden: Sequence[int] = (1024, 1024)) -> nn.Sequential:
-    """fc1, relu1, fc2, ...: one linear layer per hidden width and one to the classes."""
+def mlp(
+    shape: tuple[int, ...], classes: int, hidden: Sequence[int] = (1024, 1024), dropout: float = 0.0
+) -> nn.Sequential:
+    """fc1, relu1, fc2, ...: one linear layer per hidden width and one to the classes; `dropout` follows each ReLU."""
     if not all(isinstance(width, int) and width > 0 for width in hidden):
         raise RegrowError(f"mlp: hidden = {hidden!r} must be positive whole numbers, such as [300, 100]")
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
@@ -22,6 +24,8 @@ def mlp(shape: tuple[int, ...], classes: int, hidden: Sequence[int] = (1024, 102
         layers[f"fc{i}"] = nn.Linear(inputs, outputs)
         if i <= len(hidden):
             layers[f"relu{i}"] = nn.ReLU()
+            if dropout:
+                layers[f"drop{i}"] = nn.Dropout(dropout)
     return nn.Sequential(layers)
 
 

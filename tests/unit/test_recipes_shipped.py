@@ -37,15 +37,28 @@ def test_it_takes_steps(path: Path) -> None:
     assert 0 < job.flops["inference_ratio"] <= 1
     if job.sparsifier and before:
         assert job.sparsifier.step == STEPS
-        assert job.sparsifier.topology.nnz == before.nnz
+        start = job.sparsifier.method.initial_density(recipe.density)
+        assert (job.sparsifier.topology.nnz < before.nnz) == (start != recipe.density)
         assert (job.sparsifier.topology.digest() != before.digest()) == moves
-        assert job.sparsifier.density == pytest.approx(recipe.density, rel=0.01)
+        assert before.density == pytest.approx(start, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "samples", "updates"),
+    [("fashion-mnist-mlp-granet-small", 54_000, 56), ("fashion-mnist-mlp-prune-finetune-small", 54_000, 1)],
+)
+def test_updates_of_the_baselines(name: str, samples: int, updates: int) -> None:
+    recipe = load(f"baselines/{name}")
+    assert recipe.method is not None
+    every = method_of(recipe.method).every
+    assert every is not None
+    assert every.updates(recipe.total_epochs * (samples // recipe.batch_size)) == updates
 
 
 def test_names_are_unique_and_every_room_is_filled() -> None:
     recipes = [load(path) for path in PATHS]
     assert len({recipe.name for recipe in recipes}) == len(recipes)
-    assert {path.parent.name for path in PATHS} >= {"demo", "itop", "smoke"}
+    assert {path.parent.name for path in PATHS} >= {"baselines", "demo", "itop", "smoke"}
 
 
 @pytest.mark.parametrize(("name", "updates"), [("cifar10-vgg16-set", 58), ("cifar10-vgg16-rigl", 21)])

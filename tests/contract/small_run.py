@@ -16,7 +16,7 @@ from regrow.train.job import Job
 class Images:
     """Random 8x8 images of four classes, flipped and shifted anew in every step."""
 
-    name, shape, classes = "images", (1, 8, 8), 4
+    name, shape, classes, splits = "images", (1, 8, 8), 4, ("val", "test")
 
     def __init__(self) -> None:
         self.targets = torch.arange(160) % 4

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -198,7 +199,7 @@ def ticket_at(plan: Plan, step: int) -> int | None:
 
 
 def learning_rate(plan: Plan) -> Callable[[int], float]:
-    """Steps done -> learning rate of the coming step, as a multiple of the optimizer's own: for a `LambdaLR`."""
+    """Steps done -> learning rate of the coming step, as a multiple of the optimizer's own."""
     timetable = Timetable(plan)
 
     def multiple(done: int) -> float:
@@ -208,6 +209,17 @@ def learning_rate(plan: Plan) -> Callable[[int], float]:
     return multiple
 
 
-def scheduler_of(optimizer: Optimizer, plan: Plan) -> LambdaLR:
-    """The plan's learning rate, a standard torch scheduler to be stepped after every optimizer step."""
-    return LambdaLR(optimizer, learning_rate(plan))
+class PlanLR(LambdaLR):
+    """The plan's learning rate: a torch scheduler, to be stepped after every optimizer step.
+
+    Taken up from a checkpoint (after the optimizer is), it sets the rate of the coming step, which a plan that has been
+    extended since decides anew.
+    """
+
+    def __init__(self, optimizer: Optimizer, plan: Plan) -> None:
+        super().__init__(optimizer, learning_rate(plan))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        for group, base, multiple in zip(self.optimizer.param_groups, self.base_lrs, self.lr_lambdas, strict=True):
+            group["lr"] = base * multiple(self.last_epoch)

@@ -16,7 +16,7 @@ from regrow.core.rng import seed_of
 from regrow.methods.base import Method
 from regrow.metrics.flops import Ledger, Live, dense_flops, run_flops
 from regrow.recipe import schema
-from regrow.recipe.optim import optimizer_of, scheduler_of
+from regrow.recipe.optim import optimizer_of, plan_of, scheduler_of
 from regrow.recipe.schema import Recipe
 from regrow.sparsifier import Sparsifier, sparsify
 from regrow.train import data, models
@@ -39,10 +39,11 @@ def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
         torch.manual_seed(seed_of("model", seed))
         model = models.build(recipe.model.name, source.shape, source.classes, **recipe.model.options)
     optimizer = optimizer_of(recipe.optimizer, model)
-    scheduler = scheduler_of(recipe, optimizer, steps)
-    total = recipe.total_epochs * steps
+    plan = plan_of(recipe, steps)
+    scheduler = scheduler_of(recipe, optimizer, steps, plan)
     loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
-    sparsifier = sparsifier_of(recipe, method, model, optimizer, total, seed) if method else None
+    horizon = {"plan": plan} if plan else {"total_steps": recipe.total_epochs * steps}
+    sparsifier = sparsifier_of(recipe, method, model, optimizer, seed, **horizon) if method else None
     return Job(
         model=model,
         optimizer=optimizer,
@@ -56,19 +57,23 @@ def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
         scheduler_every="step",
         threads=recipe.threads,
         flops=flops_of(recipe, model, source.shape, steps, sparsifier),
+        plan=plan,
+        selection=recipe.plan.selection if recipe.plan else "last",
+        superposition=recipe.average.build() if recipe.average else None,
+        reestimate=recipe.average is not None and recipe.average.batch_norm == "reestimate",
     )
 
 
 def sparsifier_of(
-    recipe: Recipe, method: Method, model: nn.Module, optimizer: Optimizer, total_steps: int, seed: int
+    recipe: Recipe, method: Method, model: nn.Module, optimizer: Optimizer, seed: int, **horizon: Any
 ) -> Sparsifier:
-    """The recipe's method on the optimizer."""
+    """The recipe's method on the optimizer; `horizon` is `total_steps` or `plan`."""
     return sparsify(
         model,
         optimizer,
         method=method,
         density=recipe.density,
-        total_steps=total_steps,
+        **horizon,
         topology=recipe.topology,
         overrides=recipe.overrides or None,
         include=recipe.include,
@@ -97,7 +102,7 @@ def flops_of(
             ledger,
             final=sparsifier.topology.densities() if sparsifier else {},
             sparse=recipe.backend == "sparse",
-            reference_steps=recipe.epochs * steps_per_epoch,
+            reference_steps=recipe.compared_epochs * steps_per_epoch,
         )
 
     return Live(count)

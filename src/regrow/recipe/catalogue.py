@@ -19,8 +19,10 @@ def _card(method: Any) -> dict[str, str]:
     values = {field.name: getattr(method, field.name) for field in fields(method)}
     if (every := values.pop("every", None)) is None:
         return {"does": "keeps its first topology", "defaults": ""}
+    prunes = [f"prunes from density {values['initial']:g}"] if "initial" in values else []
+    moves = [f"{verb}s by {_word(values.pop(verb))}" for verb in ("drop", "grow") if verb in values]
     order = "in place of a step" if values.pop("replaces_step") else "after a step"
-    does = f"drops by {_word(values.pop('drop'))}, grows by {_word(values.pop('grow'))}, {order}"
+    does = ", ".join([*prunes, *moves, order])
     shown = {"every": _window(every), **{key: _word(value) for key, value in values.items() if value != float("inf")}}
     return {"does": does, "defaults": ", ".join(f"{key}={value}" for key, value in shown.items())}
 

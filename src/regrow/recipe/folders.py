@@ -60,7 +60,7 @@ def layers(folder: RunFolder, method: Method) -> list[dict[str, str]]:
         raise RegrowError(f"{folder.checkpoint} holds no sparsifier, but {folder.recipe} names a method.")
     topology, explored = Topology.unpack(state["topology"]), Topology.unpack(state["explored"])
     density, rate = topology.densities(), explored.densities()
-    ahead = _forecast(topology, method, state["setup"]["total_steps"])
+    ahead = _forecast(topology, method, state["setup"].get("total_steps"))
     return [
         {
             "layer": name,
@@ -74,9 +74,14 @@ def layers(folder: RunFolder, method: Method) -> list[dict[str, str]]:
     ]
 
 
-def _forecast(topology: Topology, method: Method, total_steps: int) -> Mapping[str, float]:
-    """R_s per layer at the end of the run, where growth is random and so foreseeable; else nothing."""
-    if not isinstance(method, DropGrow) or method.grow is not growth.random or method.every is None:
+def _forecast(topology: Topology, method: Method, total_steps: int | None) -> Mapping[str, float]:
+    """R_s per layer at the end of the run, where growth is random and no plan explores, and so foreseeable."""
+    if (
+        total_steps is None
+        or not isinstance(method, DropGrow)
+        or method.grow is not growth.random
+        or method.every is None
+    ):
         return {}
     course = forecast(topology.shapes, topology.densities(), method.fraction, method.every, total_steps)
     return course[-1].layers

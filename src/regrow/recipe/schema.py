@@ -4,36 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
+
+from regrow.recipe.plans import USUAL, AnyPlan, AnySuperpose, SuperposeSpec, times
+from regrow.recipe.spec import OpenSpec, Spec, named
 
 FORMAT: Literal[1] = 1
 LABELS = ("name", "about", "seeds")  # they say what a run is called and which runs there are, not what one run is
-
-
-class Spec(BaseModel):
-    """A strict, frozen block of a recipe."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class OpenSpec(BaseModel):
-    """A named block whose other keys are the options of the thing it names, checked where it is built."""
-
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
-
-    name: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The keys beyond the declared ones."""
-        return dict(self.__pydantic_extra__ or {})
-
-
-def _named(value: object) -> object:
-    """`sgd` is short for `{name: sgd}`."""
-    return {"name": value} if isinstance(value, str) else value
 
 
 def _moment(value: float) -> float:
@@ -113,8 +92,10 @@ class Milestones(ScheduleSpec):
     gamma: float = Field(0.1, gt=0, le=1, description="factor of each drop, in (0, 1]")
 
 
-AnyOptimizer = Annotated[SGD | Adam, Field(discriminator="name"), BeforeValidator(_named)]
-AnySchedule = Annotated[Constant | Cosine | Milestones, Field(discriminator="name"), BeforeValidator(_named)]
+AnyOptimizer = Annotated[SGD | Adam, Field(discriminator="name"), BeforeValidator(named)]
+AnySchedule = Annotated[Constant | Cosine | Milestones, Field(discriminator="name"), BeforeValidator(named)]
+
+CONSTANT = Constant.model_validate({"name": "constant"})
 
 
 class Recipe(Spec):
@@ -126,19 +107,30 @@ class Recipe(Spec):
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Strict(False)] = Field(
         (0,), min_length=1, description="one run per seed, a list such as [0, 1, 2]"
     )
-    data: Annotated[DataSpec, BeforeValidator(_named)] = Field(description="a data set's name, or {name, ...}")
-    model: Annotated[ModelSpec, BeforeValidator(_named)] = Field(description="a model's name, or {name, ...}")
+    data: Annotated[DataSpec, BeforeValidator(named)] = Field(description="a data set's name, or {name, ...}")
+    model: Annotated[ModelSpec, BeforeValidator(named)] = Field(description="a model's name, or {name, ...}")
     optimizer: AnyOptimizer = Field(description="sgd, adam or adamw, or {name, lr, ...}")
     schedule: AnySchedule = Field(
-        Constant.model_validate({"name": "constant"}),
-        description="of the learning rate: constant, cosine, or {name: milestones, at, ...}",
+        CONSTANT, description="of the learning rate (of a plan's first phase): constant, cosine, {name: milestones, at}"
     )
-    epochs: int = Field(gt=0, description="passes over the training set, before the multiplier")
+    epochs: int | None = Field(
+        None, gt=0, description="passes over the training set; or give a `plan`, which has its own"
+    )
+    plan: AnyPlan | None = Field(
+        None,
+        description="itop, edst, sup-tickets, fge, swa or snapshot with its lengths, as {name: edst, explore, ...}",
+    )
+    superpose: AnySuperpose | None = Field(
+        None, description="average of the plan's tickets: cia, caa, cima, or {name, prune, batch_norm, ...}"
+    )
+    reference_epochs: int | None = Field(
+        None, gt=0, description="length of the dense run that FLOPs are compared with; this run's when null"
+    )
     multiplier: float = Field(1.0, gt=0, description="extended training: scales epochs, milestones and horizon")
     batch_size: int = Field(gt=0, description="samples per optimizer step, over all processes")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="in [0, 1)")
     precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="as Lightning Fabric says it")
-    method: Annotated[MethodSpec | None, BeforeValidator(_named)] = Field(
+    method: Annotated[MethodSpec | None, BeforeValidator(named)] = Field(
         None, description="a method's name, {name, every, ...}, or null for a dense run"
     )
     density: Density | None = Field(None, description="fraction of weights kept, in (0, 1]; or give `sparsity`")
@@ -167,6 +159,15 @@ class Recipe(Spec):
 
     @model_validator(mode="after")
     def _whole(self) -> Recipe:
+        if (self.epochs is None) == (self.plan is None):
+            have = "both `epochs` and a `plan`" if self.plan else "neither `epochs` nor a `plan`"
+            raise ValueError(f"has {have}: a plan has its own lengths; give one, such as `epochs: 250`")
+        if self.superpose is not None and self.plan is None:
+            raise ValueError(
+                "has `superpose` but no `plan`, and so no tickets to average: add one, such as sup-tickets"
+            )
+        if self.plan is not None and self.plan.name == "snapshot" and self.schedule != CONSTANT:
+            raise ValueError("has a `schedule`, but the plan 'snapshot' sets the learning rate itself: drop `schedule`")
         if self.method is not None and self.density is None:
             raise ValueError(f"has method {self.method.name!r} but no `density`: add one, such as `density: 0.1`")
         if self.method is None and self.backend != "masked":
@@ -177,8 +178,22 @@ class Recipe(Spec):
 
     @property
     def total_epochs(self) -> int:
-        """Epochs times the multiplier, at least one."""
-        return max(1, round(self.epochs * self.multiplier))
+        """Passes over the training set, with the multiplier."""
+        return sum(times(phase, self.multiplier) for phase in self._phases)
+
+    @property
+    def compared_epochs(self) -> int:
+        """Length of the dense run that FLOPs are compared with."""
+        return self.reference_epochs or sum(self._phases)
+
+    @property
+    def _phases(self) -> tuple[int, ...]:
+        return self.plan.phases if self.plan else (self.epochs or 1,)
+
+    @property
+    def average(self) -> SuperposeSpec | None:
+        """Of the tickets; some plans have one unless told otherwise."""
+        return self.superpose or (USUAL.get(self.plan.name) if self.plan else None)
 
     @property
     def hash8(self) -> str:

@@ -90,6 +90,7 @@ def test_show_methods_and_recipes(call: Call) -> None:
         "every=4000 steps",
         "cosine(0.5, 0.005)",
         "keeps its first topology",
+        "prunes from density 0.5",
     ):
         assert word in methods.stdout
     recipe = call("show", "itop/cifar100-resnet34-set")

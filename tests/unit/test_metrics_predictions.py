@@ -147,6 +147,8 @@ def test_mutual_information_is_what_members_disagree_on() -> None:
     assert ood.mutual_information(torch.stack([one, one.flip(1)])).tolist() == pytest.approx([log(2), 0])
     assert ood.entropy(torch.stack([one, one.flip(1)])).tolist() == pytest.approx([log(2), log(2)])
     assert ood.max_probability(one[None]).tolist() == [0, 0.5]
+    lopsided = ood.mutual_information(torch.stack([one, one.flip(1)]), torch.tensor([3.0, 0.0]))
+    assert lopsided.tolist() == [0, 0]
 
 
 def test_risk_coverage_by_hand() -> None:
@@ -171,7 +173,7 @@ def test_degenerate_predictions_have_finite_values() -> None:
     assert ood.entropy(only[None]).tolist() == [0, 0, 0, 0]
 
 
-ENSEMBLES: list[Callable[[Tensor], object]] = [diversity.disagreement, diversity.divergence, *ood.SCORES.values()]
+ENSEMBLES: list[Callable[..., object]] = [diversity.disagreement, diversity.divergence, *ood.SCORES.values()]
 LABELLED: list[Callable[[Tensor, Tensor], object]] = [nll, brier, ece, adaptive_ece, accuracy, fit_temperature]
 
 

@@ -7,6 +7,7 @@ import typer
 from regrow.cli.bench import bench
 from regrow.cli.compare import compare
 from regrow.cli.demo import demo
+from regrow.cli.evaluate import evaluate
 from regrow.cli.resume import resume
 from regrow.cli.run import run
 from regrow.cli.show import show
@@ -20,5 +21,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (demo, run, resume, show, compare, bench):
+for _command in (demo, run, resume, show, evaluate, compare, bench):
     app.command()(verb(_command))

@@ -9,26 +9,28 @@ import torch
 from torch import Tensor
 
 from regrow.core.errors import RegrowError
-from regrow.metrics.probabilities import log, stacked
+from regrow.metrics.probabilities import ensemble, log, stacked
 
 
-def max_probability(members: Tensor) -> Tensor:
+def max_probability(members: Tensor, weights: Tensor | None = None) -> Tensor:
     """1 - max_c p(c|x), [N], of the mean p of members [M, N, C] (Hendrycks and Gimpel 2017, arXiv:1610.02136)."""
-    return 1 - stacked(members).mean(0).max(-1).values
+    return 1 - ensemble(members, weights).max(-1).values
 
 
-def entropy(members: Tensor) -> Tensor:
+def entropy(members: Tensor, weights: Tensor | None = None) -> Tensor:
     """H[p] = -sum_c p(c|x) log p(c|x)  of the mean p, [N] in nats: total uncertainty."""
-    return _entropy(stacked(members).mean(0))
+    return _entropy(ensemble(members, weights))
 
 
-def mutual_information(members: Tensor) -> Tensor:
-    """H[1/M sum_m p_m] - 1/M sum_m H[p_m],  [N] in nats: what the members disagree on (Depeweg et al. 2018,
+def mutual_information(members: Tensor, weights: Tensor | None = None) -> Tensor:
+    """H[sum_m w_m p_m] - sum_m w_m H[p_m],  [N] in nats, w_m = 1/M: what the members disagree on (Depeweg et al. 2018,
     arXiv:1710.07283); 0 for one member."""
-    return (entropy(members) - _entropy(stacked(members)).mean(0)).clamp_min(0)
+    shares = torch.ones(len(members)) if weights is None else weights.cpu()
+    expected = shares.double() / shares.sum() @ _entropy(stacked(members))
+    return (entropy(members, weights) - expected).clamp_min(0)
 
 
-SCORES: dict[str, Callable[[Tensor], Tensor]] = {
+SCORES: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
     "max_probability": max_probability,
     "entropy": entropy,
     "mutual_information": mutual_information,

@@ -1,0 +1,124 @@
+"""regrow evaluate: what a run's predictions are worth, and what its tickets are worth together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from regrow.cli.options import DataRoot
+from regrow.cli.tables import print_table
+from regrow.cli.verb import say
+from regrow.core.errors import choose
+
+if TYPE_CHECKING:
+    from regrow.lab.evaluation import Subject
+
+SPLITS = {"test": "test", "val": "val"}
+
+
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN|TICKET...", help="Folders of runs, or files of tickets.")],
+    ood: Annotated[
+        list[str] | None,
+        typer.Option("--ood", metavar="NAME", help="Another data set to tell apart, `noise`, or `usual`. Repeatable."),
+    ] = None,
+    corruptions: Annotated[bool, typer.Option("--corruptions", help="CIFAR-C's kinds, five severities.")] = False,
+    adversarial: Annotated[bool, typer.Option("--adversarial", help="FGSM and PGD of radius 8/255.")] = False,
+    split: Annotated[str, typer.Option("--split", metavar="test|val")] = "test",
+    together: Annotated[bool, typer.Option("--together", help="All runs as one ensemble.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print numbers for programs.")] = False,
+    data_root: DataRoot = None,
+) -> None:
+    """Accuracy, NLL, Brier, ECE, diversity, and under shifts: of each ticket and of all as an ensemble.
+
+    A run's numbers are kept in RUN/evaluation.json. Several tickets make one ensemble.
+    """
+    from regrow.lab.evaluation import Asked
+    from regrow.lab.evaluation import evaluate as judge
+    from regrow.train.paths import RunFolder
+    from regrow.train.record import write_json
+
+    asked = Asked(choose(SPLITS, split, "split"), tuple(ood or ()), corruptions, adversarial)
+    records = []
+    for subject, folder in subjects(runs, together, data_root):
+        record = judge(subject, asked, data_root, tell=lambda words: say(words, style="dim"))
+        records.append(record)
+        if folder:
+            write_json(RunFolder(folder).evaluation, record)
+        if not as_json:
+            show(record)
+    if as_json:
+        typer.echo(json.dumps(records, indent=2))
+
+
+def subjects(paths: list[Path], together: bool, data_root: Path | None) -> list[tuple[Subject, Path | None]]:
+    """What is to be judged, each with the folder that keeps its numbers."""
+    from regrow.lab.evaluation import Subject
+    from regrow.recipe.folders import runs_in
+
+    tickets = [path for path in paths if path.suffix == ".safetensors"]
+    folders = [folder.path for path in paths if path not in tickets for folder in runs_in(path)]
+    if together:
+        return [(Subject.together(Subject.of(path, data_root) for path in [*folders, *tickets]), None)]
+    found: list[tuple[Subject, Path | None]] = [(Subject.of(path, data_root), path) for path in folders]
+    if tickets:
+        found.append((Subject.together(Subject.of(path, data_root) for path in tickets), None))
+    return found
+
+
+def show(record: dict[str, Any]) -> None:
+    """A record in tables."""
+    typer.echo(f"{record['subject']}: {record['data']}, {record['samples']:,} samples of {record['split']}")
+    for cells in (clean, shifted):
+        rows = [{"of": name} | cells(system) for name, system in record["systems"].items()]
+        if len(rows[0]) > 1:
+            print_table([{title: row.get(title, "-") for title in rows[-1]} for row in rows], left=["of"])
+    if apart := record["diversity"]:
+        overlap = "" if apart["overlap"] is None else f", masks overlap by {apart['overlap']:.3f}"
+        typer.echo(f"Two members disagree on {100 * apart['disagreement']:.2f} %, KL {apart['kl']:.4f}{overlap}.")
+    if left_out := record.get("corruptions_left_out"):
+        typer.echo(f"Corruptions left out, for want of official files or of colour: {', '.join(left_out)}.")
+    if all(system["temperature"] is None for system in record["systems"].values()):
+        typer.echo("No temperature: it is fitted on validation data, and none was held out.")
+
+
+def clean(system: dict[str, Any]) -> dict[str, str]:
+    """On the split itself, by column title. T: after temperature scaling, fitted on validation."""
+    scaled = system.get("scaled", {})
+    return {
+        "%": _percent(system["accuracy"]),
+        "NLL": _short(system["nll"]),
+        "Brier": _short(system["brier"]),
+        "ECE": _short(system["ece"]),
+        "adaptive ECE": _short(system["adaptive_ece"]),
+        "AURC": _short(system["aurc"]),
+        "% of surest 90 %": _percent(system["accuracy_at_90"]),
+        "T": _short(system["temperature"], 2),
+        "NLL at T": _short(scaled.get("nll")),
+        "ECE at T": _short(scaled.get("ece")),
+    }
+
+
+def shifted(system: dict[str, Any]) -> dict[str, str]:
+    """Under what else was asked. AUROC by max-probability (p), entropy (H) and mutual information (MI)."""
+    row: dict[str, str] = {}
+    for other, scores in system.get("ood", {}).items():
+        row |= {f"AUROC {other} {SHORT[name]}": _short(found["auroc"], 3) for name, found in scores.items()}
+    if "accuracy" in (worn := system.get("corruption", {})):
+        row |= {"c%": _percent(worn["accuracy"]), "cNLL": _short(worn["nll"]), "cECE": _short(worn["ece"])}
+    attacks = {name: found for name, found in system.get("adversarial", {}).items() if name != "eps"}
+    return row | {f"{name.upper()} %": _percent(found["accuracy"]) for name, found in attacks.items()}
+
+
+SHORT = {"max_probability": "p", "entropy": "H", "mutual_information": "MI"}
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
+
+
+def _short(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

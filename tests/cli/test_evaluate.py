@@ -1,0 +1,112 @@
+"""regrow evaluate: runs, tickets, both together; bad input is one paragraph."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.conftest import Call
+from regrow.recipe.build import job_of
+from regrow.recipe.load import load
+from regrow.tickets import Ticket
+from regrow.train.paths import RunFolder
+from regrow.train.state import restore
+
+
+def finished(call: Call, *words: str) -> RunFolder:
+    done = call("run", "smoke/digits", *words)
+    assert done.exit_code == 0, done.output
+    (path,) = Path("runs").glob("*/seed_0")
+    return RunFolder(path)
+
+
+def ticket_of(run: RunFolder) -> Ticket:
+    recipe = load(run.recipe)
+    job = job_of(recipe, recipe.seeds[0])
+    restore(job, run)
+    assert job.sparsifier is not None
+    return Ticket.of(job.model, job.sparsifier)
+
+
+def systems(record: dict[str, Any]) -> list[str]:
+    return list(record["systems"])
+
+
+@pytest.mark.parametrize("backend", ["masked", "sparse"])
+def test_a_run_is_evaluated_and_its_numbers_kept(call: Call, backend: str) -> None:
+    run = finished(call, "--set", f"backend={backend}")
+    shown = call("evaluate", "runs", "--ood", "noise", "--adversarial")
+    assert shown.exit_code == 0, shown.output
+    for word in ("last", "NLL", "Brier", "ECE at T", "AUROC noise H", "FGSM %", "PGD %", "360 samples of test"):
+        assert word in shown.stdout
+    record = json.loads(run.evaluation.read_text())
+    result = json.loads(run.result.read_text())
+    last = record["systems"]["last"]
+    assert last["accuracy"] == pytest.approx(result["test_accuracy"], abs=1e-9)
+    assert last["nll"] == pytest.approx(result["test_loss"], abs=1e-5)
+    assert set(last["ood"]) == {"noise"}
+    [again] = json.loads(call("evaluate", run.path, "--json").stdout)
+    assert again["systems"]["last"]["nll"] == last["nll"]
+    assert json.loads(call("evaluate", run.path, "--json", "--split", "val").stdout)[0]["split"] == "val"
+
+
+@pytest.mark.parametrize("backend", ["masked", "sparse"])
+def test_tickets_of_a_run_make_an_ensemble(call: Call, backend: str) -> None:
+    run = finished(call, "--set", f"backend={backend}")
+    ticket = ticket_of(run)
+    for path in (run.ticket(0), run.ticket(1), run.superposed):
+        ticket.save(path)
+    [record] = json.loads(call("evaluate", "runs", "--json").stdout)
+    assert systems(record) == ["ticket 0", "ticket 1", "superposed", "ensemble", "weighted"]
+    assert record["diversity"]["overlap"] == 1
+    assert record["diversity"]["disagreement"] == 0
+    values = {found["accuracy"] for found in record["systems"].values()}
+    assert values == {json.loads(run.result.read_text())["test_accuracy"]}  # equal tickets are one
+    [pair] = json.loads(call("evaluate", run.ticket(0), run.superposed, "--json").stdout)
+    assert systems(pair) == ["ticket 0", "ticket 1", "ensemble", "weighted"]
+    assert "Two members disagree on 0.00 %, KL 0.0000, masks overlap by 1.000." in call("evaluate", "runs").stdout
+
+
+def test_runs_together_are_an_ensemble(call: Call) -> None:
+    assert call("run", "smoke/digits", "--seeds", "0,1").exit_code == 0
+    apart = json.loads(call("evaluate", "runs", "--json").stdout)
+    assert [systems(record) for record in apart] == [["last"], ["last"]]
+    [record] = json.loads(call("evaluate", "runs", "--together", "--json").stdout)
+    assert systems(record) == ["ticket 0", "ticket 1", "ensemble", "weighted"]
+    assert record["systems"]["ticket 1"]["nll"] == apart[1]["systems"]["last"]["nll"]
+    assert 0 < record["diversity"]["overlap"] < 1
+    assert record["subject"].endswith("seed_0 and 1 more")
+
+
+def test_bad_input_is_one_paragraph(call: Call, tmp_path: Path) -> None:
+    run = finished(call)
+    ticket_of(run).save(tmp_path / "elsewhere" / "0.safetensors")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for words, said in (
+        ([empty], "holds no run"),
+        ([run.path, "--ood", "minst"], "did you mean 'mnist'?"),
+        ([run.path, "--ood", "cifar10", "--data-root", empty], "cifar-10"),
+        ([run.path, "--split", "tset"], "did you mean 'test'?"),
+        ([run.ticket(7)], "Check the path"),
+        ([tmp_path / "elsewhere" / "0.safetensors"], "holds no recipe.yaml"),
+    ):
+        refusal = call("evaluate", *words)
+        assert refusal.exit_code == 2, refusal.output
+        assert said in refusal.stderr
+        assert refusal.stderr.splitlines()[-1].startswith("regrow: ")
+    run.result.unlink()
+    refusal = call("evaluate", run.path)
+    assert refusal.exit_code == 2
+    assert f"Go on with: regrow resume {run.path}" in refusal.stderr
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*args: object, **keywords: object) -> None:
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr("regrow.train.data.fetch.urlopen", unreachable)

@@ -120,12 +120,12 @@ def test_the_state_is_small() -> None:
     _, _, sparsifier = start("rigl", "sgd")
     state = sparsifier.state_dict()
     weights = sparsifier.topology.numel
-    assert sum(b.numel() for b in state["topology"]["bits"].values()) <= weights / 8 + len(sparsifier.topology)
+    assert sum(b.numel() for b in state["topology"]["code"].values()) <= weights / 8 + len(sparsifier.topology)
     assert not state["buffers"]
 
 
 def damaged(state: dict[str, Any]) -> dict[str, Any]:
-    bits_of = next(iter(state["topology"]["bits"].values()))
+    bits_of = next(iter(state["topology"]["code"].values()))
     bits_of[0] ^= 1
     return state
 
@@ -143,7 +143,7 @@ def without(key: str) -> Any:
         (lambda _: {"weight": torch.ones(3)}, "not the state of a sparsifier"),
         (lambda _: [1, 2], "not the state of a sparsifier"),
         (lambda s: s | {"topology": None}, "not the state of a sparsifier"),
-        (lambda s: s | {"topology": s["topology"] | {"bits": {}}}, "shape for every site"),
+        (lambda s: s | {"topology": s["topology"] | {"code": {}}}, "shape for every site"),
     ],
 )
 def test_a_damaged_or_foreign_state_is_refused(harm: Any, message: str) -> None:

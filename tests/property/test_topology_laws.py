@@ -69,10 +69,10 @@ def test_content_is_identity(pair: tuple[Topology, Topology]) -> None:
 
 @laws
 @given(pairs())
-def test_a_bit_a_weight_and_back(pair: tuple[Topology, Topology]) -> None:
+def test_at_most_a_bit_a_weight_and_back(pair: tuple[Topology, Topology]) -> None:
     topology, _ = pair
     packed = topology.pack()
-    assert all(bits.numel() == -(-topology.numel_of(n) // 8) for n, bits in packed["bits"].items())
+    assert all(code.numel() <= -(-topology.numel_of(n) // 8) for n, code in packed["code"].items())
     assert Topology.unpack(packed) == topology
 
 
@@ -80,9 +80,12 @@ def test_a_bit_a_weight_and_back(pair: tuple[Topology, Topology]) -> None:
 @given(pairs(), st.data())
 def test_a_flipped_bit_is_seen(pair: tuple[Topology, Topology], data: st.DataObject) -> None:
     packed = pair[0].pack()
-    name = data.draw(st.sampled_from(sorted(packed["bits"])))
-    at = data.draw(st.integers(0, pair[0].numel_of(name) - 1))
-    packed["bits"][name][at // 8] ^= 1 << (at % 8)
+    coded = sorted(name for name, code in packed["code"].items() if code.numel())
+    if not coded:  # everything exists or nothing: that needs no bits
+        return
+    name = data.draw(st.sampled_from(coded))
+    at = data.draw(st.integers(0, 8 * packed["code"][name].numel() - 1))
+    packed["code"][name][at // 8] ^= 1 << (at % 8)
     with pytest.raises(RegrowError, match="damaged"):
         Topology.unpack(packed)
 

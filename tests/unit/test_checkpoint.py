@@ -106,7 +106,7 @@ def test_a_file_with_code_is_not_run(path: Path) -> None:
 
 def test_another_format(path: Path) -> None:
     torch.save({"regrow_checkpoint": 99, "digest": "", "content": {}}, path)
-    assert "has format 99, this version of regrow reads 1" in refusal(path)
+    assert "has format 99, this version of regrow reads 2" in refusal(path)
 
 
 def test_altered_content(path: Path) -> None:

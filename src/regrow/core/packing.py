@@ -32,20 +32,17 @@ def unpack(code: Tensor, n: int, numel: int) -> Tensor:
         ValueError: these bytes are no such code.
     """
     few = min(n, numel - n)
-    k = _low_bits(few, numel)
     if not 0 <= n <= numel or code.numel() != size(n, numel):
         raise ValueError(f"{code.numel()} bytes are no code of {n} of {numel} positions")
-    if k is None:
-        at = _places(code)
-    else:
-        plane = -(-few // 8)
-        at = _places(code[k * plane :])
-        if at.numel() == few:
-            at = (at - torch.arange(few)) << k
-            for bit in range(k):
-                at[_places(code[bit * plane : (bit + 1) * plane])] += 1 << bit
-    if at.numel() != few:
-        raise ValueError(f"{at.numel()} positions are coded where {few} are said to be")
+    k, plane = _low_bits(few, numel), -(-few // 8)
+    low = [_places(code[bit * plane : (bit + 1) * plane]) for bit in range(k or 0)]
+    at = _places(code[len(low) * plane :])
+    if at.numel() != few or not all(bool((which < few).all()) for which in low):
+        raise ValueError(f"these bytes are no code of {n} of {numel} positions")
+    if k is not None:
+        at = (at - torch.arange(few)) << k
+        for bit, which in enumerate(low):
+            at[which] += 1 << bit
     return at if few == n else positions.absent(at, torch.arange(n))
 
 

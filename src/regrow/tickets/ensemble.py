@@ -68,7 +68,7 @@ class Ensemble(nn.Module):
                 z = self._in_turn(x)
                 self._one_pass, self.note = (
                     False,
-                    f"member after member, since vmap cannot run it: {_first_line(error)}",
+                    f"member after member, since vmap refuses: {_first_line(error)}",
                 )
                 return z
         return self._in_turn(x)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from regrow.core.errors import RegrowError
+from regrow.tickets.compact import Survivors, compact, expand, held_state, load_held, survivors
 from regrow.train import checkpoint
 from regrow.train.surroundings import differences
 
@@ -21,12 +22,13 @@ Content = dict[str, Any]
 
 
 def content_of(job: Job, step: int) -> Content:
-    """The job's state after `step` optimizer steps."""
+    """The job's state after `step` optimizer steps: of sparse weights and their optimizer state only what exists."""
+    alive = _survivors(job)
     return {
         "step": step,
         "identity": job.identity,
-        "model": dict(job.model.state_dict()),
-        "optimizer": job.optimizer.state_dict(),
+        "model": _each(held_state(job.model), alive, compact),
+        "optimizer": _each_slot(job, job.optimizer.state_dict(), alive, compact),
         "scheduler": job.scheduler and job.scheduler.state_dict(),
         "sparsifier": job.sparsifier and job.sparsifier.state_dict(),
     }
@@ -45,19 +47,45 @@ def restore(job: Job, folder: RunFolder) -> Content:
             f"{folder.path} holds another run ({'; '.join(changed)}). Use another folder for this one, or delete that."
         )
     try:
-        job.model.load_state_dict(content["model"])
-        job.optimizer.load_state_dict(content["optimizer"])
         for part, name in ((job.sparsifier, "sparsifier"), (job.scheduler, "scheduler")):
             if (part is None) != (content[name] is None):
                 raise RegrowError(f"one has a {name} and the other has none")
-            if part is not None:
-                part.load_state_dict(content[name])
+        if job.sparsifier:  # first: by its topology the rest finds its place
+            job.sparsifier.load_state_dict(content["sparsifier"])
+        alive = _survivors(job)
+        load_held(job.model, _each(content["model"], alive, expand))
+        job.optimizer.load_state_dict(_each_slot(job, content["optimizer"], alive, expand))
+        if job.scheduler:  # last: it may set the optimizer's learning rate
+            job.scheduler.load_state_dict(content["scheduler"])
     except (RuntimeError, ValueError, KeyError) as error:
         raise RegrowError(
             f"the checkpoint {folder.checkpoint} does not fit this job: {error} It was written by another model, "
             "optimizer or method. Use another folder for this job, or delete that one."
         ) from error
     return content
+
+
+Change = Callable[[Any, Survivors], Any]
+
+
+def _survivors(job: Job) -> dict[str, Survivors]:
+    return survivors(job.model, job.sparsifier.topology) if job.sparsifier else {}
+
+
+def _each(state: Mapping[str, Any], alive: Mapping[str, Survivors], change: Change) -> Content:
+    return {name: change(held, alive[name]) if name in alive else held for name, held in state.items()}
+
+
+def _each_slot(job: Job, state: Content, alive: Mapping[str, Survivors], change: Change) -> Content:
+    """The optimizer's state_dict, with `change` made to what it keeps for weights of which not all exist."""
+    names = {id(parameter): name for name, parameter in job.model.named_parameters()}
+    order = [names.get(id(p), "") for group in job.optimizer.param_groups for p in group["params"]]
+    of = {number: alive[name] for number, name in enumerate(order) if name in alive}
+    slots = {
+        number: {key: change(value, of[number]) for key, value in entries.items()} if number in of else entries
+        for number, entries in state["state"].items()
+    }
+    return {**state, "state": slots}
 
 
 def exploration(job: Job) -> Record:

@@ -8,7 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from regrow.core.positions import ascending, where
+from regrow.core.faster import may_be_faster
+from regrow.core.positions import carry, sources, union, where
 from regrow.core.select import select
 
 
@@ -25,9 +26,11 @@ class Candidates:
 
     def joined_by(self, position: Tensor, score: Tensor) -> Candidates:
         """These and more (disjoint) candidates together."""
-        both = torch.cat([self.position.to(position.dtype), position])
-        order = ascending(both)
-        return Candidates(both[order], torch.cat([self.score, score.to(self.score.dtype)])[order])
+        both = union(self.position, position)
+        source = sources(self.position, both)
+        joined = carry(self.score, source, 0.0)
+        joined[where(source < 0)] = score.to(joined.dtype)
+        return Candidates(both, joined)
 
 
 class Pattern(Protocol):
@@ -54,12 +57,19 @@ class Unstructured:
         return select(score.reshape(-1), n, among)
 
     def collect(self, signal: Tensor, index: Tensor, k: int, above: float = -torch.inf) -> Candidates:
-        score = signal.reshape(-1).abs().nan_to_num_(nan=0.0, posinf=torch.inf)  # a NaN too beats what is active
-        k = min(k, score.numel() - index.numel())
-        score.index_fill_(0, index.long(), -torch.inf)
-        among = where(score > above) if above > -torch.inf else None
-        best = select(score, k if among is None else min(k, among.numel()), among)
-        return Candidates(best, score[best])
+        position, score = rivals(signal.reshape(-1), index, min(k, signal.numel() - index.numel()), above)
+        best = select(score, min(k, score.numel()))
+        return Candidates(position[best], score[best])
+
+
+@may_be_faster
+def rivals(signal: Tensor, active: Tensor, k: int, above: float) -> tuple[Tensor, Tensor]:
+    """Inactive positions, ascending, and their |signal|: the k best of those above the bound, and perhaps more."""
+    score = signal.abs().nan_to_num_(nan=0.0, posinf=torch.inf)  # a NaN too beats what is active
+    score.index_fill_(0, active.long(), -torch.inf)
+    among = where(score > above) if above > -torch.inf else None
+    best = select(score, k if among is None else min(k, among.numel()), among)
+    return best, score[best]
 
 
 UNSTRUCTURED = Unstructured()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from regrow.core.faster import may_be_faster
 from regrow.core.positions import where
 
 
@@ -27,6 +28,12 @@ def select(score: Tensor, n: int, among: Tensor | None = None) -> Tensor:
         raise ValueError(f"cannot select {n} of {score.numel()} positions")
     if n in (0, score.numel()):
         return torch.arange(n, device=score.device)
+    return highest(score, n)
+
+
+@may_be_faster
+def highest(score: Tensor, n: int) -> Tensor:
+    """`select` where there is a choice: 0 < n < N."""
     worst = _nth(score, n)
     chosen = score >= worst
     surplus = int(chosen.count_nonzero()) - n

@@ -87,19 +87,18 @@ class Site:
 
     def keep(self, kept: Tensor) -> Site:
         """The site with these of its active weights alone (places in `index`, ascending); the others may grow again."""
-        gone = torch.ones(self.nnz, dtype=torch.bool, device=self.index.device).index_fill_(0, kept, False)
-        return self._only(kept, self._rivals(gone))
+        return self._only(kept, self._rivals(kept))
 
     def _only(self, kept: Tensor, candidates: Candidates | None) -> Site:
-        grad, moment = (None if signal is None else signal[kept] for signal in (self.grad, self.moment))
-        return replace(
-            self, index=self.index[kept], weight=self.weight[kept], grad=grad, moment=moment, candidates=candidates
-        )
+        grad, moment = (None if signal is None else signal.index_select(0, kept) for signal in (self.grad, self.moment))
+        index, weight = self.index.index_select(0, kept), self.weight.index_select(0, kept)
+        return replace(self, index=index, weight=weight, grad=grad, moment=moment, candidates=candidates)
 
-    def _rivals(self, gone: Tensor) -> Candidates | None:
+    def _rivals(self, kept: Tensor) -> Candidates | None:
         """The candidates, once the just-dropped weights have joined them."""
         if self.candidates is None:
             return None
+        gone = positions.absent(kept, torch.arange(self.nnz - kept.numel(), device=kept.device))
         return self.candidates.joined_by(self.index[gone], self.signal(self.ranked_by)[gone].abs())
 
 

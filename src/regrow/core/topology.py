@@ -127,10 +127,16 @@ class Topology(Mapping[str, Tensor]):
     def __sub__(self, other: Topology) -> Topology:
         return self._combine(other, positions.difference)
 
+    def common(self, other: Topology) -> int:
+        """How many weights exist in both."""
+        self._check_sites(other)
+        return sum(positions.common(at, other._index[name].to(at.device)) for name, at in self._index.items())
+
     def overlap(self, other: Topology) -> float:
         """Intersection over union of the two sets of weights, in [0, 1]."""
-        union = (self | other).nnz
-        return (self & other).nnz / union if union else 1.0
+        both = self.common(other)
+        union = self.nnz + other.nnz - both
+        return both / union if union else 1.0
 
     def to(self, device: torch.device | str) -> Topology:
         return Topology({name: at.to(device) for name, at in self._index.items()}, self._shapes)
@@ -170,10 +176,13 @@ class Topology(Mapping[str, Tensor]):
         return topology
 
     def _combine(self, other: Topology, operation: Callable[[Tensor, Tensor], Tensor]) -> Topology:
-        if self._shapes != other._shapes:
-            raise RegrowError(f"two topologies of different sites cannot be combined: {self!r} and {other!r}")
+        self._check_sites(other)
         index = {name: operation(at, other._index[name].to(at.device)) for name, at in self._index.items()}
         return Topology(index, self._shapes)
+
+    def _check_sites(self, other: Topology) -> None:
+        if self._shapes != other._shapes:
+            raise RegrowError(f"two topologies of different sites cannot be combined: {self!r} and {other!r}")
 
 
 def _checked(name: str, at: Tensor, numel: int) -> Tensor:

@@ -7,7 +7,7 @@ import warnings
 from ctypes import CDLL, c_float, c_int, c_int64, c_void_p
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch  # before the library, so that both share one pool of OpenMP threads
 from torch import Tensor
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 SWITCH = "REGROW_ISA"
 NAME = "regrow_kernels.so"
+ABI = 1
+"""What regrow_abi() of the library must say: both are raised when a function of it changes."""
+
 _NUMBERS = {"reference": -1, "portable": 0, "avx2": 1, "avx512": 2, "avx512bf16": 3}
 _BYTES = {torch.float32: 4, torch.bfloat16: 2}
 _chosen: str | None = None
@@ -56,13 +59,15 @@ def available() -> tuple[str, ...]:
 
 def serves(*activations: Tensor) -> bool:
     """Can the kernels work on these? They take float32 and bfloat16 on the CPU."""
-    return isa() != "reference" and all(t.dtype in _BYTES and t.device.type == "cpu" for t in activations)
+    for x in activations:
+        if x.dtype not in _BYTES or not x.is_cpu:
+            return False
+    return isa() != "reference"
 
 
 def product(index: Index, values: Tensor, bias: Tensor | None, x: Tensor, y: Tensor) -> None:
-    """y [N, out] = x W^T + b; x [N, in] and y in lanes, of one type; values and bias float32."""
-    tensors = map(_at, (values, bias, x, y))
-    _done(_library().regrow_product(*_sizes(index, values), *tensors, *_lanes(x)))
+    """y [N, out] = x W^T + b; x [N, in] in lanes or in rows, y in lanes, of one type; values and bias float32."""
+    _done(_library().regrow_product(*_matrix(index, values), _at(bias), *_batch(x), _at(y), *_work(x)))
 
 
 def gradients(
@@ -76,25 +81,29 @@ def gradients(
 ) -> None:
     """dx [N, in] = G W; dw [nnz] = (G^T X) at the surviving weights; db [out] = sum_n G.
 
-    grad, x, dx in lanes, of one type; values, dw, db float32.
+    grad and x in lanes or in rows, dx as x but in lanes without dw, of one type; values, dw, db float32.
     """
-    tensors = map(_at, (values, grad, x, dx, dw, db))
-    _done(_library().regrow_gradients(*_sizes(index, values), *tensors, *_lanes(x)))
+    results = map(_at, (dx, dw, db))
+    _done(_library().regrow_gradients(*_matrix(index, values), *_batch(grad), *_batch(x), *results, *_work(x)))
 
 
-def _sizes(index: Index, values: Tensor) -> tuple[int, int, int, int]:
-    return index.table.data_ptr(), *index.shape, values.shape[0]
+def _matrix(index: Index, values: Tensor) -> tuple[int, int, int, int, int]:
+    table, (out, width) = index
+    return table.data_ptr(), out, width, values.shape[0], values.data_ptr()
 
 
-def _lanes(x: Tensor) -> tuple[bool, int, int]:
+def _batch(x: Tensor) -> tuple[int, bool]:
+    """Where, and is it in rows?"""
+    return x.data_ptr(), not x.t().is_contiguous()
+
+
+def _work(x: Tensor) -> tuple[bool, int, int]:
     return x.dtype is torch.bfloat16, x.shape[0], torch.get_num_threads()
 
 
 def transpose(x: Tensor, to: Tensor) -> None:
     """to [features, N] = x^T, both contiguous."""
-    library = _library()
-    run = library.regrow_transpose4 if _BYTES[x.dtype] == 4 else library.regrow_transpose2
-    run(_at(x), *x.shape, _at(to), torch.get_num_threads())
+    _library().regrow_transpose(_at(x), *x.shape, _at(to), _BYTES[x.dtype] == 2, torch.get_num_threads())
 
 
 def norm(
@@ -123,7 +132,25 @@ def _grid(x: Tensor) -> tuple[bool, int, int, int]:
 def index(positions: Tensor, shape: tuple[int, int], table: Tensor) -> None:
     """Fill the table of an `Index` from ascending flat positions [nnz], int32 or int64."""
     wide = positions.dtype is torch.int64
-    _library().regrow_index(_at(positions), wide, positions.numel(), *shape, _at(table))
+    _done(_library().regrow_index(_at(positions), wide, positions.numel(), *shape, _at(table), torch.get_num_threads()))
+
+
+def pack(active: Tensor) -> Tensor:
+    """One bit for each of these bools, in the order of memory: what `keep` takes. They fill their memory densely."""
+    bits = torch.empty(-(-active.numel() // 32), dtype=torch.int32)
+    _library().regrow_pack(_at(active), active.numel(), _at(bits))
+    return bits
+
+
+def keep(tensor: Tensor, bits: Tensor, rest: float) -> None:
+    """tensor <- `rest` wherever its bit, in the order of memory, is not set. float32, dense in memory."""
+    _library().regrow_keep(_at(tensor), _at(bits), tensor.numel(), rest, torch.get_num_threads())
+
+
+def call(name: str, *arguments: Tensor | float | None) -> Any:
+    """A kernel by its name, on contiguous tensors and numbers."""
+    given = (_at(value) if isinstance(value, Tensor) else value for value in arguments)
+    return getattr(_library(), f"regrow_{name}")(*given)
 
 
 def _at(tensor: Tensor | None) -> int | None:
@@ -147,19 +174,35 @@ def _find() -> CDLL | None:
         library = CDLL(str(files(__package__) / NAME))
     except OSError as error:
         warnings.warn(
-            f"regrow's compiled kernels are missing ({error}): sparse layers run in plain torch, correct and slower. "
+            f"regrow's compiled kernels are missing ({error}): sparse layers and masks run in plain torch, correct and slower. "
             "With GCC or Clang installed, install regrow again.",
             RuntimeWarning,
             stacklevel=2,
         )
         return None
     long, at = c_int64, c_void_p
-    library.regrow_product.argtypes = [at, long, long, long, at, at, at, at, c_int, long, c_int]
-    library.regrow_gradients.argtypes = [at, long, long, long, at, at, at, at, at, at, c_int, long, c_int]
+    if not hasattr(library, "regrow_abi") or library.regrow_abi() != ABI:
+        raise RegrowError(
+            "regrow's compiled kernels are of another version than its Python code: install regrow again."
+        )
+    matrix, batch, work = [at, long, long, long, at], [at, c_int], [c_int, long, c_int]
+    library.regrow_product.argtypes = [*matrix, at, *batch, at, *work]
+    library.regrow_gradients.argtypes = [*matrix, *batch, *batch, at, at, at, *work]
+    library.regrow_pack.argtypes = [at, long, at]
+    library.regrow_keep.argtypes = [at, at, long, c_float, c_int]
     library.regrow_norm.argtypes = [at, at, at, c_float, c_int, at, at, at, c_int, long, long, c_int]
     back = library.regrow_norm_gradients
     back.argtypes = [at, at, at, at, at, c_float, c_int, at, at, at, at, c_int, long, long, c_int]
-    library.regrow_index.argtypes = [at, c_int, long, long, long, at]
-    for transpose in (library.regrow_transpose4, library.regrow_transpose2):
-        transpose.argtypes = [at, long, long, at, c_int]
+    library.regrow_index.argtypes = [at, c_int, long, long, long, at, c_int]
+    library.regrow_sources.argtypes = library.regrow_union.argtypes = [at, long, at, long, c_int, at, c_int]
+    library.regrow_absent.argtypes = [at, long, at, long, c_int, at, c_int]
+    library.regrow_carry.argtypes = [at, at, long, c_int, at, at, c_int]
+    library.regrow_mark.argtypes = [at, at, long, c_int]
+    library.regrow_list.argtypes = [at, long, c_int, at, c_int]
+    library.regrow_floor.argtypes, library.regrow_floor.restype = [at, long, long, c_int], c_float
+    library.regrow_select.argtypes = [at, long, long, at, c_int]
+    library.regrow_above.argtypes = [at, long, at, long, c_int, c_float, at, at, c_int]
+    for count in ("regrow_sources", "regrow_union", "regrow_mark", "regrow_above"):
+        getattr(library, count).restype = long
+    library.regrow_transpose.argtypes = [at, long, long, at, c_int, c_int]
     return library

@@ -140,28 +140,22 @@ class SparseWeight:
 
     def _change(self, at: Tensor, reborn: Tensor | None) -> Change:
         """What takes a vector over the old positions to one over the new."""
-        stay, kept = positions.contains(at, self.at), positions.contains(self.at, at)
+        source = positions.sources(self.at, at)
         if reborn is not None:
-            stay &= ~positions.contains(reborn, self.at)
-            kept &= ~positions.contains(reborn, at)
-        source, target = positions.where(stay), positions.where(kept)
-
-        def change(values: Tensor, fresh: float) -> Tensor:
-            return values.new_full((at.numel(),), fresh).index_copy_(0, target, values.index_select(0, source))
-
-        return change
+            source.masked_fill_(positions.contains(reborn, at), -1)
+        return lambda values, fresh: positions.carry(values, source, fresh)
 
     def _carry(self, change: Change, swap: Callable[[], object]) -> None:
-        """Take gradient and optimizer state through `change`, while `swap` does its part to the layer. In place where
-        the shape stays: nothing compiled or captured notices."""
+        """Take gradient and optimizer state through `change`, one after another, while `swap` does its part to the
+        layer. In place where the shape stays: nothing compiled or captured notices."""
         grad, state = self.parameter.grad, self._state()
-        new_grad = None if grad is None else change(grad, 0.0)
-        new_state = {key: change(value, self.fresh[key]) for key, value in state.items()}
+        new_grad = None if grad is None else _into(grad, change(grad, 0.0))
+        new_state = {key: _into(value, change(value, self.fresh[key])) for key, value in state.items()}
         swap()
-        if grad is not None and new_grad is not None:
-            self.parameter.grad = _into(grad, new_grad)
+        if new_grad is not None:
+            self.parameter.grad = new_grad
         if self._optimizer is not None and state:
-            self._optimizer.state[self.parameter].update({k: _into(state[k], v) for k, v in new_state.items()})
+            self._optimizer.state[self.parameter].update(new_state)
 
     def _state(self) -> dict[str, Tensor]:
         """The optimizer's entries shaped like the parameter: found by shape, never by type."""

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from regrow.core import rng
 from regrow.core.errors import RegrowError, choose
+from regrow.core.explored import Explored
 from regrow.core.patterns import UNSTRUCTURED, Pattern
 from regrow.core.site import Clock, Site
 from regrow.core.topology import Topology
@@ -96,7 +97,7 @@ class Sparsifier:
         if not isinstance(self._start, Topology) and self._start not in KEEPS:
             warn_if_trained(self.model, self.optimizer)
         self.backend.attach(self.model, first, self.optimizer)
-        self.explored = self.topology
+        self._explored = Explored(self.topology)
         self._tally = Tally(self.topology)
         self._agree()
         self.backend.expect(self.method.needs, {})  # refused now, if it cannot be supplied
@@ -126,11 +127,16 @@ class Sparsifier:
     @property
     def exploration_rate(self) -> float:
         """R_s, the share of weights ever active (Liu et al. 2021, arXiv:2102.02887)."""
-        return self.explored.density
+        return self._explored.density
 
     def mean_densities(self) -> dict[str, float]:
         """Site -> its density, the mean over the steps so far."""
         return self._tally.densities(self.topology, self.step)
+
+    @property
+    def explored(self) -> Topology:
+        """Which weights have ever existed."""
+        return self._explored.topology
 
     def explore(self, fraction: float) -> None:
         """Arm one extra update of this drop fraction, done at the next successful step that can supply its signals."""
@@ -197,14 +203,14 @@ class Sparsifier:
             )
         self.step, self._exploration = step, exploration
         self.backend.restore(topology, buffers)
-        self.explored, self._tally = explored, tally
+        self._explored, self._tally = Explored(explored), tally
         self._begin_period()  # a plan may have grown since
         self._expect()
 
     def _setup(self, step: int) -> dict[str, Any]:
         """What the first `step` steps depend on: of a plan, what they have entered, so that it can be extended."""
         length = {"plan": self.timetable.past(step)} if self.plan else {"total_steps": self.total_steps}
-        return {"method": describe(self.method), **length, "seed": self.seed}
+        return {"method": describe(self.method), "density": self._density, **length, "seed": self.seed}
 
     def _begin_period(self) -> None:
         """Arm the exploration of the period that begins with the coming step."""
@@ -271,15 +277,15 @@ class Sparsifier:
         new = self.method.update(sites, self._clock(step), self._fraction(step))
         self._tally.count(old, step)
         self.backend.commit(new)
-        self.explored = self.topology | self.explored
+        self._explored.add(self.topology)
         self._exploration = None
-        self.last_update = {"step": step, "grown": (new - old).nnz, "nnz": new.nnz}
+        self.last_update = {"step": step, "grown": new.nnz - new.common(old), "nnz": new.nnz}
         self._agree()
         return True
 
     def _equipped(self, site: Site, step: int) -> Site:
         """The backend's site, with what only the shell knows."""
-        explored = self.explored.index(site.name).to(site.index.device) if "explored" in self.method.needs else None
+        explored = self._explored.index(site.name).to(site.index.device) if "explored" in self.method.needs else None
         return dataclasses.replace(site, generator=rng.generator(self.seed, step, site.name), explored=explored)
 
     def _agree(self) -> None:

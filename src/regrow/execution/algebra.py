@@ -1,0 +1,115 @@
+"""The algebra of positions on the kernels: what takes the place of core's functions marked `may_be_faster`.
+
+Each does exactly what the plain one does, or returns NotImplemented for tensors the kernels do not take.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regrow.execution import native
+
+Result = Any
+"""What the plain function returns, or NotImplemented."""
+
+
+def _serves(*tensors: Tensor) -> bool:
+    fit = all(tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in tensors)
+    return fit and _installed() and native.isa() != "reference"
+
+
+@cache
+def _installed() -> bool:
+    """Where kernels are missing, only sparse layers say so."""
+    return files(__package__).joinpath(native.NAME).is_file()
+
+
+def sources(old: Tensor, new: Tensor) -> Result:
+    if not _serves(old, new):
+        return NotImplemented
+    found = torch.empty(new.numel(), dtype=torch.int32)
+    _match(old, new, found)
+    return found
+
+
+def contains(positions: Tensor, queries: Tensor) -> Result:
+    return sources(positions, queries) >= 0 if _serves(positions, queries) else NotImplemented
+
+
+def common(a: Tensor, b: Tensor) -> Result:
+    return _match(a, b, None) if _serves(a, b) else NotImplemented
+
+
+def _match(old: Tensor, new: Tensor, found: Tensor | None) -> Any:
+    return native.call("sources", *_set(old), *_set(new.to(old.dtype)), _wide(old), found, torch.get_num_threads())
+
+
+def carry(values: Tensor, source: Tensor, fresh: float) -> Result:
+    if not _serves(values, source) or values.itemsize not in (2, 4, 8) or values.numel() == 0:
+        return NotImplemented
+    carried, default = values.new_empty(source.numel()), values.new_tensor(fresh)
+    native.call("carry", values, *_set(source), values.itemsize, default, carried, torch.get_num_threads())
+    return carried
+
+
+def union(a: Tensor, b: Tensor) -> Result:
+    if not _serves(a, b):
+        return NotImplemented
+    both = a.new_empty(a.numel() + b.numel())
+    total = native.call("union", *_set(a), *_set(b.to(a.dtype)), _wide(a), both, torch.get_num_threads())
+    return both if total == both.numel() else both[:total].clone()
+
+
+def absent(positions: Tensor, ranks: Tensor) -> Result:
+    if not _serves(positions, ranks):
+        return NotImplemented
+    found = torch.empty_like(ranks)
+    native.call("absent", *_set(positions), *_set(ranks), _wide(positions), found, torch.get_num_threads())
+    return found
+
+
+def mark(table: Tensor, positions: Tensor) -> Result:
+    return native.call("mark", table, *_set(positions), _wide(positions)) if _serves(table, positions) else NotImplemented
+
+
+def listed(table: Tensor, n: int, dtype: torch.dtype) -> Result:
+    if not _serves(table):
+        return NotImplemented
+    found = torch.empty(n, dtype=dtype)
+    native.call("list", *_set(table), _wide(found), found, torch.get_num_threads())
+    return found
+
+
+def highest(score: Tensor, n: int) -> Result:
+    if not _serves(score) or score.dtype is not torch.float32:
+        return NotImplemented
+    chosen = torch.empty(n, dtype=torch.int64)
+    native.call("select", *_set(score), n, chosen, torch.get_num_threads())
+    return chosen
+
+
+def rivals(signal: Tensor, active: Tensor, k: int, above: float) -> Result:
+    if not _serves(signal, active) or signal.dtype is not torch.float32 or k < 1:
+        return NotImplemented
+    threads = torch.get_num_threads()
+    if above == -torch.inf:
+        above = native.call("floor", *_set(signal), k + active.numel(), threads)
+    position, size = torch.empty(signal.numel(), dtype=torch.int64), torch.empty(signal.numel())
+    n = native.call("above", *_set(signal), *_set(active), _wide(active), above, position, size, threads)
+    return position[:n], size[:n]
+
+
+def _set(positions: Tensor) -> tuple[Tensor, int]:
+    return positions, positions.numel()
+
+
+def _wide(positions: Tensor) -> bool:
+    return positions.dtype is torch.int64
+
+
+KERNELS = {f.__name__: f for f in (sources, contains, common, carry, union, absent, mark, listed, highest, rivals)}

@@ -56,8 +56,8 @@ def _train(recipe: Recipe, folder: RunFolder, data_root: Path | None, fabric: Fa
     from regrow.train.loop import fit
 
     job = job_of(recipe, recipe.seeds[0], data_root)
-    if leading():
-        keep(recipe, folder)  # only now: a refused recipe leaves nothing behind
+    if leading() and (shorter := keep(recipe, folder)):  # only now: a refused recipe leaves nothing behind
+        say(f"{folder.path}: goes on where {shorter.path} has got to")
     title = f"{recipe.name}{'' if recipe.density is None else f' {recipe.density:g}'} seed {recipe.seeds[0]}"
     with watched(title, Console(stderr=True)) as tell:
         fit(job, folder, fabric, tell, on_difference=lambda words: say(words, style="yellow"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -41,8 +41,13 @@ def _sentence(error: ErrorDetails) -> str:
     return f"`{path}` is {value!r}, but {message}{takes}." if path else f"{message}."
 
 
+_KINDS = ("int", "float", "constrained-", "tuple[")  # of a value that may be one of several
+
+
 def _blocks(annotation: Any) -> list[type[BaseModel]]:
     """The recipe blocks an annotation may hold."""
+    if get_origin(annotation) is Annotated:
+        return _blocks(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
         return [block for part in get_args(annotation) for block in _blocks(part)]
     return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []
@@ -68,6 +73,6 @@ def _walk(loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel], FieldInfo |
             field = block.model_fields.get(part)
             options = _blocks(field.annotation) if field else []
             keys.append(part)
-        elif part not in ("int", "float"):
+        elif not part.startswith(_KINDS):
             keys.append(part)
     return ".".join(keys), block, field

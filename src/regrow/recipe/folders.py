@@ -35,10 +35,40 @@ def wanted(recipe: Recipe, seed: int, runs: Path) -> tuple[Recipe, RunFolder]:
     return recipe, folder
 
 
-def keep(recipe: Recipe, folder: RunFolder) -> None:
-    """Put the resolved recipe into its folder, if it is not there."""
-    if not folder.recipe.exists():
-        atomic.write(folder.recipe, dump(recipe).encode())
+def keep(recipe: Recipe, folder: RunFolder) -> RunFolder | None:
+    """Put the resolved recipe into its folder, if it is not there, and before it what a shorter run has done already.
+
+    A plan's phases do not depend on how many follow: a run with more tickets goes on where one with fewer has got to,
+    whose folder is returned.
+    """
+    if folder.recipe.exists():
+        return None
+    shorter = _shorter(recipe, folder)
+    if shorter:
+        _continue(shorter, folder)
+    atomic.write(folder.recipe, dump(recipe).encode())
+    return shorter
+
+
+def _shorter(recipe: Recipe, folder: RunFolder) -> RunFolder | None:
+    """Beside `folder`, the run of the same seed and recipe with the most tickets, but fewer than this one's."""
+    counted = recipe.plan and recipe.plan.counted
+    if not recipe.plan or not counted:
+        return None
+    for tickets in range(getattr(recipe.plan, counted) - 1, 0, -1):
+        fewer = recipe.model_copy(update={"plan": recipe.plan.model_copy(update={counted: tickets})})
+        run = RunFolder.of(fewer.folder, recipe.seeds[0], folder.path.parent.parent)
+        if run.checkpoint.exists():
+            return run
+    return None
+
+
+def _continue(run: RunFolder, folder: RunFolder) -> None:
+    """Copy what a run consists of while it goes; its result and average are not among it."""
+    state = run.checkpoint.read_bytes()  # first, as the run may be under way, and written last: it makes the copy valid
+    for file in [*run.path.glob("tickets/[0-9]*"), run.metrics, run.environment]:
+        atomic.write(folder.path / file.relative_to(run.path), file.read_bytes())
+    atomic.write(folder.checkpoint, state)
 
 
 def runs_in(path: Path) -> list[RunFolder]:

@@ -27,6 +27,7 @@ SMALL: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "resnet18": ((1, 8, 8), {"width": 8}),
     "resnet34": ((3, 32, 32), {"width": 8, "stem": "imagenet"}),
     "resnet50": ((3, 16, 16), {"width": 8}),
+    "vit": ((3, 8, 12), {"width": 16, "depth": 2, "heads": 2}),
     "wrn": ((3, 16, 16), {"depth": 10, "width": 1, "dropout": 0.3}),
     "wrn28_10": ((3, 8, 8), {}),
 }
@@ -142,6 +143,8 @@ def test_the_stem_follows_the_image_unless_given() -> None:
         ("resnet18", (64,), {}, "`mlp` takes any shape"),
         ("resnet18", (3, 32, 32), {"stem": "cifr"}, "did you mean 'cifar'"),
         ("wrn", (3, 32, 32), {"depth": 17}, "6 n \\+ 4"),
+        ("vit", (3, 32, 30), {}, "patch=4 does not divide images of 32x30"),
+        ("vit", (3, 32, 32), {"heads": 5}, "heads=5 does not divide width=256"),
     ],
 )
 def test_what_does_not_fit_is_one_clear_error(

@@ -18,6 +18,7 @@ from regrow.train.models.resnet import resnet18, resnet34, resnet50
 from regrow.train.models.small import small_mlp
 from regrow.train.models.treenet import treenet
 from regrow.train.models.vgg import vgg16, vgg16_c, vgg16_d
+from regrow.train.models.vit import vit
 from regrow.train.models.wrn import wrn, wrn28_10
 
 __all__ = ["MODELS", "build"]
@@ -36,6 +37,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet18": resnet18,
     "resnet34": resnet34,
     "resnet50": resnet50,
+    "vit": vit,
     "wrn": wrn,
     "wrn28_10": wrn28_10,
 }

@@ -14,6 +14,7 @@ from regrow.core.schedules import Every
 from regrow.core.site import Clock, Site
 from regrow.core.topology import Topology
 from regrow.methods.pruning import pruned, scheduled
+from regrow.tickets.plan import sup_tickets
 
 
 def site(name: str, weight: list[float]) -> Site:
@@ -114,3 +115,29 @@ def run(method: str, every: Every, steps: int, **setup: Any) -> tuple[nn.Linear,
         optimizer.step()
         optimizer.zero_grad()
     return model, sparsifier
+
+
+def test_under_a_plan_cycles_explore_at_the_final_density() -> None:
+    """Sup-tickets on GraNet: the first phase prunes, the cycles hold the density and move weights."""
+    plan = sup_tickets(20, 4, 2)
+    model = nn.Linear(10, 10, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    sparsifier = regrow.sparsify(model, optimizer, method="granet", density=0.2, plan=plan, every=5)
+    sizes, updates = [], []
+    for step in range(28):
+        model(torch.randn(6, 10, generator=torch.Generator().manual_seed(step))).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        sizes.append(sparsifier.topology.nnz)
+        updates.append(sparsifier.last_update and sparsifier.last_update["step"])
+    assert [sizes[step - 1] for step in (4, 5, 9, 10, 20, 28)] == [50, 24, 24, 20, 20, 20]
+    assert sorted({*updates} - {None}) == [5, 10, 15, 20, 21, 25]
+
+
+def test_another_density_is_another_setup() -> None:
+    _, saved = run("gmp", Every(5), steps=3)
+    _, other = run("gmp", Every(5), steps=0)
+    other.load_state_dict(saved.state_dict())
+    other._density = 0.3
+    with pytest.raises(RegrowError, match=r"density: saved 0\.2, here 0\.3"):
+        other.load_state_dict(saved.state_dict())

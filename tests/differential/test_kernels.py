@@ -75,11 +75,14 @@ def test_products_are_those_of_the_dense_layer(isa: str, shape: tuple[int, int, 
     index = index_of(*shape)
     values, bias = torch.randn(index.nnz), torch.randn(out)
     for n in BATCHES if width * out < 10**4 else (1, 65, 130):
-        x, grad = in_lanes(torch.randn(n, width)), in_lanes(torch.randn(n, out))
-        ours, true = results(x, values, bias, grad, index), exact(x, values, bias, grad, index)
-        assert ops.is_lanes(ours[0])
-        for mine, other in zip(ours, true, strict=True):
-            torch.testing.assert_close(mine.double(), other, rtol=1e-4, atol=1e-4)
+        x, grad = torch.randn(n, width), torch.randn(n, out)
+        true = exact(x, values, bias, grad, index)
+        for lay in (in_lanes, Tensor.contiguous):
+            ours = results(lay(x), values, bias, lay(grad), index)
+            assert ops.is_lanes(ours[0])
+            assert ops.is_lanes(ours[1]) == ops.is_lanes(lay(x))
+            for mine, other in zip(ours, true, strict=True):
+                torch.testing.assert_close(mine.double(), other, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +90,7 @@ def test_products_are_those_of_the_dense_layer(isa: str, shape: tuple[int, int, 
 )
 def test_gradients_that_nobody_needs_are_not_made(isa: str, needs: tuple[bool, bool, bool]) -> None:
     index = index_of(30, 20, 0.3)
-    values, x, grad = torch.randn(index.nnz), in_lanes(torch.randn(37, 20)), in_lanes(torch.randn(37, 30))
+    values, x, grad = torch.randn(index.nnz), torch.randn(37, 20), torch.randn(37, 30)
     some = torch.ops.regrow.sparse_linear_backward(grad, x, values, index.table, needs)
     true = exact(x, values, torch.zeros(30), grad, index)[1:]
     for mine, other, needed in zip(some, true, needs, strict=True):
@@ -95,6 +98,33 @@ def test_gradients_that_nobody_needs_are_not_made(isa: str, needs: tuple[bool, b
             torch.testing.assert_close(mine.double(), other, rtol=1e-4, atol=1e-4)
         else:
             assert mine.numel() == 0
+
+
+def test_no_samples_give_no_gradient(isa: str) -> None:
+    index = index_of(30, 20, 0.3)
+    x, grad = torch.randn(0, 20), torch.randn(0, 30)
+    y, dx, dw, db = results(x, torch.randn(index.nnz), torch.randn(30), grad, index)
+    assert y.shape == (0, 30)
+    assert dx.shape == (0, 20)
+    assert not dw.any()
+    assert not db.any()
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_bfloat16_is_rounded_once(isa: str, shape: tuple[int, int, float]) -> None:
+    """Activations and weights are rounded, sums are not, however wide the layer is."""
+    out, width, _ = shape
+    index = index_of(*shape)
+    values, bias = torch.randn(index.nnz), torch.randn(out)
+    for n in (1, 31, 130):
+        x, grad = torch.randn(n, width).bfloat16(), torch.randn(n, out).bfloat16()
+        true = exact(x, values.bfloat16(), bias, grad, index)
+        for lay in (in_lanes, Tensor.contiguous):
+            ours = results(lay(x), values, bias, lay(grad), index)
+            assert [t.dtype for t in ours] == [torch.bfloat16, torch.bfloat16, torch.float32, torch.float32]
+            for mine, other in zip(ours, true, strict=True):
+                scale = max([1.0, *other.abs().flatten().tolist()])
+                torch.testing.assert_close(mine.double(), other, rtol=8e-3, atol=8e-3 * scale)
 
 
 def test_strides_make_no_difference(isa: str) -> None:

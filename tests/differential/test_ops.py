@@ -38,9 +38,11 @@ def test_opcheck(dtype: torch.dtype) -> None:
     opcheck(torch.ops.regrow.sparse_linear, (x, values, bias, *call))
     opcheck(torch.ops.regrow.sparse_linear, (lanes, values, None, *call))
     grad = torch.randn(N, OUT, dtype=dtype)
-    plain = (grad, lanes.detach(), values.detach(), where.table)
-    for needs in ([True, True, True], [False, True, False], [True, False, False]):
-        opcheck(torch.ops.regrow.sparse_linear_backward, (*plain, needs), test_utils=("test_schema", "test_faketensor"))
+    for form in (x.detach(), lanes.detach(), x.detach()[:, :1].expand(N, WIDTH)):
+        plain = (grad, form, values.detach(), where.table)
+        for needs in ([True, True, True], [False, True, False], [True, False, False]):
+            tests = ("test_schema", "test_faketensor")
+            opcheck(torch.ops.regrow.sparse_linear_backward, (*plain, needs), test_utils=tests)
 
 
 @pytest.mark.parametrize("n", [(1,), (4,), (2, 3)])

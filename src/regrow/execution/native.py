@@ -185,7 +185,9 @@ def _find() -> CDLL | None:
         raise RegrowError(
             "regrow's compiled kernels are of another version than its Python code: install regrow again."
         )
-    matrix, batch, work = [at, long, long, long, at], [at, c_int], [c_int, long, c_int]
+    matrix: list[Any] = [at, long, long, long, at]
+    batch: list[Any] = [at, c_int]
+    work: list[Any] = [c_int, long, c_int]
     library.regrow_product.argtypes = [*matrix, at, *batch, at, *work]
     library.regrow_gradients.argtypes = [*matrix, *batch, *batch, at, at, at, *work]
     library.regrow_pack.argtypes = [at, long, at]

@@ -32,6 +32,9 @@ class Listener(Protocol):
     def note(self, grad: Tensor, x: Tensor) -> None: ...
 
 
+ALONE = 4
+"""Threads up to which each lays activations into lanes for itself: more of them better share the work."""
+
 LISTENERS: WeakValueDictionary[int, Listener] = WeakValueDictionary()
 """By the address of the layer's index. They are told inside the op, so that nothing that is compiled knows of them."""
 
@@ -54,10 +57,9 @@ def sparse_linear(x: Tensor, values: Tensor, bias: Tensor | None, index: Index) 
     if torch.is_autocast_enabled("cpu"):
         x = x.to(torch.get_autocast_dtype("cpu"))
     if x.dim() == 2:
-        y: Tensor = torch.ops.regrow.sparse_linear(lanes(x), values, bias, table, out)
+        y: Tensor = torch.ops.regrow.sparse_linear(x, values, bias, table, out)
         return y
-    flat = lanes(x.reshape(-1, x.shape[-1]))
-    return sparse_linear(flat, values, bias, index).view(*x.shape[:-1], out)
+    return sparse_linear(x.reshape(-1, x.shape[-1]), values, bias, index).view(*x.shape[:-1], out)
 
 
 def lanes(x: Tensor) -> Tensor:
@@ -87,7 +89,7 @@ def _product(x: Tensor, values: Tensor, bias: Tensor | None, table: Tensor, out:
     if not native.serves(x, values):
         return reference.product(x, values, bias, index)
     y = _empty(out, x)
-    native.product(index, _single(values), None if bias is None else _single(bias), _in_lanes(x), y)
+    native.product(index, _single(values), None if bias is None else _single(bias), _panel(x), y)
     return y
 
 
@@ -98,13 +100,16 @@ def _gradients(
     _check(index, values, None)
     need_x, need_values, need_bias = needs
     if need_values and (listener := LISTENERS.get(table.data_ptr())):
-        listener.note(grad, x)
+        listener.note(grad, _in_lanes(x))  # kept for a while, in which the user may fill x anew
     if not native.serves(grad, x, values):
-        return _tensors(x, *reference.gradients(grad, x, values, index, (need_x, need_values, need_bias)))
-    dx = _empty(x.shape[1], x) if need_x else None
-    dw = torch.empty(values.shape) if need_values else None
-    db = torch.empty(grad.shape[1]) if need_bias else None
-    native.gradients(index, _single(values), _in_lanes(grad), _in_lanes(x), dx, dw, db)
+        dx, *others = reference.gradients(grad, x, values, index, (need_x, need_values, need_bias))
+        return _tensors(x, None if dx is None else _gradient_of(x, need_values).copy_(dx), *others)
+    x = _dense(x)
+    dx = _gradient_of(x, need_values) if need_x else None
+    room = torch.empty if x.shape[0] else torch.zeros  # of no samples, the gradient is zero
+    dw = room(values.shape) if need_values else None
+    db = room(grad.shape[1]) if need_bias else None
+    native.gradients(index, _single(values), _panel(grad), x, dx, dw, db)
     return _tensors(x, dx, *(None if part is None else part.to(values.dtype) for part in (dw, db)))
 
 
@@ -120,6 +125,21 @@ def _single(values: Tensor) -> Tensor:
 
 def _in_lanes(x: Tensor) -> Tensor:
     return x if is_lanes(x) else _lanes(x)
+
+
+def _dense(x: Tensor) -> Tensor:
+    """In lanes or in rows."""
+    return x if is_lanes(x) else x.contiguous()
+
+
+def _panel(x: Tensor) -> Tensor:
+    """What every thread reads all of: in lanes, or in rows if each lays it into lanes for itself."""
+    return _dense(x) if torch.get_num_threads() <= ALONE else _in_lanes(x)
+
+
+def _gradient_of(x: Tensor, with_values: bool) -> Tensor:
+    """Room for dX, laid out as X where dW is made too."""
+    return x.new_empty(x.shape) if with_values and not is_lanes(x) else _empty(x.shape[1], x)
 
 
 def _check(index: Index, values: Tensor, bias: Tensor | None) -> None:
@@ -154,10 +174,15 @@ def _gradients_fake(
     need_x, need_values, need_bias = needs
     return _tensors(
         x,
-        _empty(x.shape[1], x) if need_x else None,
+        _gradient_of(x, need_values) if need_x else None,
         torch.empty_like(values, memory_format=torch.contiguous_format) if need_values else None,
         values.new_empty(grad.shape[1]) if need_bias else None,
     )
+
+
+def _unwatched(x: Tensor) -> bool:
+    """Does no mode and no kind of tensor look into what is dispatched? Then 6 microseconds an op can be saved."""
+    return type(x) is Tensor and not torch._C._len_torch_dispatch_stack()
 
 
 class _SparseLinear(torch.autograd.Function):
@@ -166,6 +191,8 @@ class _SparseLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, table: Tensor, out: int) -> Tensor:
         ctx.save_for_backward(x, values, table)
+        if _unwatched(x):
+            return _product(x, values, bias, table, out)
         with torch._C._AutoDispatchBelowAutograd():
             y: Tensor = torch.ops.regrow.sparse_linear(x, values, bias, table, out)
         return y
@@ -173,7 +200,8 @@ class _SparseLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         needs = ctx.needs_input_grad[:3]
-        dx, dw, db = torch.ops.regrow.sparse_linear_backward(*grads, *ctx.saved_tensors, needs)
+        run: Any = _gradients if _unwatched(grads[0]) else torch.ops.regrow.sparse_linear_backward
+        dx, dw, db = run(grads[0], *ctx.saved_tensors, needs)
         return dx if needs[0] else None, dw if needs[1] else None, db if needs[2] else None, None, None
 
 
@@ -185,7 +213,7 @@ for _name, _run, _fake in (
     torch.library.impl(f"regrow::{_name}", "CPU", _run)
     torch.library.register_fake(f"regrow::{_name}", _fake)
 torch.library.impl("regrow::sparse_linear", "Autograd", _SparseLinear.apply)
-torch.library.register_autograd("regrow::lanes", lambda ctx, grad: grad)
+torch.library.register_autograd("regrow::lanes", lambda ctx, grad: lanes(grad.t()).t())  # rows again
 
 
 @register_flop_formula(torch.ops.regrow.sparse_linear)

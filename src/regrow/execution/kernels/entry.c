@@ -1,4 +1,6 @@
 /* What Python calls: picks the instruction set and shares the rows among threads. */
+#include <string.h>
+
 #include "kernels.h"
 #include "norms.h"
 
@@ -9,18 +11,21 @@ static int omp_get_thread_num(void) { return 0; }
 static int omp_get_num_threads(void) { return 1; }
 #endif
 
+#include <stdlib.h>
+
 #define EXPORT __attribute__((visibility("default")))
 #define WORTH 32768    /* multiplications below which a second thread costs more than it brings */
 
-/* What serves one instruction set: float activations, bfloat16 ones; normalisation of both. */
+/* What serves one instruction set: float activations, bfloat16 ones; normalisation of both; masking. */
 typedef struct {
     const kernels *whole, *half;
     const norms *norms[2];
+    keep *keep;
 } set;
 
-#define PORTABLE {&regrow_norms_portable, &regrow_norms_portable_half}
-#define AVX2 {&regrow_norms_avx2, &regrow_norms_avx2_half}
-#define AVX512 {&regrow_norms_avx512, &regrow_norms_avx512_half}
+#define PORTABLE {&regrow_norms_portable, &regrow_norms_portable_half}, regrow_keep_portable
+#define AVX2 {&regrow_norms_avx2, &regrow_norms_avx2_half}, regrow_keep_avx2
+#define AVX512 {&regrow_norms_avx512, &regrow_norms_avx512_half}, regrow_keep_avx512
 
 static set chosen = {&regrow_portable, &regrow_portable_half, PORTABLE};
 
@@ -41,6 +46,9 @@ static set find(int isa) {
     return isa == 0 ? (set){&regrow_portable, &regrow_portable_half, PORTABLE} : (set){0};
 }
 
+/* Raised, here and in native.py, when a function that Python calls changes. */
+EXPORT int regrow_abi(void) { return 1; }
+
 EXPORT int regrow_has(int isa) { return find(isa).whole != 0; }
 
 EXPORT void regrow_use(int isa) {
@@ -59,7 +67,19 @@ static int64_t bound(const int32_t *pointers, int64_t rows, int share, int share
     return low;
 }
 
-static int product(const kernels *with, const matrix *w, const float *bias, const void *x, void *y, int64_t n,
+void *regrow_scratch(int64_t bytes) {
+    static _Thread_local struct {
+        void *at;
+        int64_t bytes;
+    } own;
+    if (!own.at || own.bytes < bytes) {
+        free(own.at);
+        own.at = aligned_alloc(LINE, own.bytes = lines(bytes + 1));
+    }
+    return own.at;
+}
+
+static int product(const kernels *with, const matrix *w, const float *bias, batch x, void *y, int64_t n,
                    int threads) {
     int failed = 0;
 #pragma omp parallel num_threads(w->pointers[w->rows] * n < WORTH ? 1 : threads) reduction(| : failed)
@@ -81,27 +101,31 @@ static matrix by_columns(const int32_t *index, int64_t out, int64_t width, int64
     return (matrix){width, out, pointers, rows, rows + nnz, values};
 }
 
-/* y [out][n] = w x + bias (or null); x [width][n]. Activations are bfloat16 if `half`, else float; all else is float. */
+/* y [out][n] = w x + bias (or null); x [width][n] or, in rows, [n][width]. Activations are bfloat16 if `half`, else
+   float; all else is float. */
 EXPORT int regrow_product(const int32_t *index, int64_t out, int64_t width, int64_t nnz, const float *values,
-                          const float *bias, const void *x, void *y, int half, int64_t n, int threads) {
+                          const float *bias, void *x, int rows, void *y, int half, int64_t n, int threads) {
     const matrix w = by_rows(index, out, width, values);
     (void)nnz;
-    return product(half ? chosen.half : chosen.whole, &w, bias, x, y, n, threads);
+    return product(half ? chosen.half : chosen.whole, &w, bias, (batch){x, rows}, y, n, threads);
 }
 
-/* Of y = w x + bias, from g [out][n] and x [width][n]: dx [width][n], dw [nnz], db [out]; each may be null. */
-EXPORT int regrow_gradients(const int32_t *index, int64_t out, int64_t width, int64_t nnz, const float *values,
-                            const void *g, const void *x, void *dx, float *dw, float *db, int half, int64_t n,
+/* Of y = w x + bias, from g and x, each in lanes or in rows: dx as x is, or in lanes without dw; dw [nnz]; db [out];
+   each may be null. */
+EXPORT int regrow_gradients(const int32_t *index, int64_t out, int64_t width, int64_t nnz, const float *values, void *g,
+                            int g_rows, void *x, int x_rows, void *dx, float *dw, float *db, int half, int64_t n,
                             int threads) {
     const kernels *with = half ? chosen.half : chosen.whole;
     const matrix w = by_columns(index, out, width, nnz, values);
-    int failed = dx && !dw ? product(with, &w, 0, g, dx, n, threads) : 0;
+    const batch grad = {g, g_rows}, input = {x, x_rows};
+    int failed = dx && !dw ? product(with, &w, 0, grad, dx, n, threads) : 0;
 #pragma omp parallel num_threads(nnz * n < WORTH ? 1 : threads) reduction(| : failed)
     {
         const int me = omp_get_thread_num(), all = omp_get_num_threads();
-        const int64_t first = bound(w.pointers, width, me, all), last = bound(w.pointers, width, me + 1, all);
-        if (dw && first < last) failed |= with->gradients(&w, first, last, g, x, dx, dw, n);
-        if (db) with->sums(out * me / all, out * (me + 1) / all, g, db, n);
+        const int64_t first = dw ? bound(w.pointers, width, me, all) : 0;
+        const int64_t last = dw ? bound(w.pointers, width, me + 1, all) : 0;
+        const sums total = {db, out * me / all, out * (me + 1) / all};
+        if (first < last || db) failed |= with->gradients(&w, first, last, grad, input, dw ? dx : 0, dw, total, n);
     }
     return failed;
 }
@@ -150,5 +174,29 @@ EXPORT void regrow_norm_gradients(const void *g, const void *x, const float *mea
 #pragma omp barrier
             with->layer_gradients(FEATURES, a, g, x, sums, dx, dw, db);
         }
+    }
+}
+
+/* bits [n / 32, rounded up]: bit i % 32 of bits[i / 32] is active[i], 0 or 1. */
+EXPORT void regrow_pack(const uint8_t *active, int64_t n, uint32_t *bits) {
+    memset(bits, 0, (n + 31) / 32 * sizeof *bits);
+    for (int64_t first = 0; first < n; first += 8) {
+        uint64_t eight = 0;
+        memcpy(&eight, active + first, first + 8 <= n ? 8 : n - first);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        eight = __builtin_bswap64(eight);
+#endif
+        bits[first / 32] |= (uint32_t)(eight * 0x0102040810204080 >> 56) << first % 32;    /* byte i's bit to 56 + i */
+    }
+}
+
+/* at[i] = rest wherever bit i is not set. */
+EXPORT void regrow_keep(float *at, const uint32_t *bits, int64_t n, float rest, int threads) {
+    const int64_t words = (n + 31) / 32;
+#pragma omp parallel num_threads(n < WORTH ? 1 : threads)
+    {
+        const int me = omp_get_thread_num(), all = omp_get_num_threads();
+        const int64_t first = words * me / all, last = words * (me + 1) / all, end = last < words ? 32 * last : n;
+        chosen.keep(at + 32 * first, bits + first, end - 32 * first, rest);
     }
 }

@@ -12,20 +12,46 @@ typedef struct {
     const float *values;
 } matrix;
 
-/* The kernels of one instruction set, for activations of one type (float, or bfloat16 summed in float). Each is run by
-   one thread, on rows first .. last of w and n lanes. What returns an int returns nonzero when there is no memory. */
+/* Activations: in lanes, or, if `rows`, [n][features], which a thread lays into lanes for itself, tile by tile. */
 typedef struct {
-    /* y[o] = bias[o] + sum_k value_k x[column_k]; no bias: 0 */
-    int (*product)(const matrix *w, int64_t first, int64_t last, const float *bias, const void *x, void *y, int64_t n);
-    /* Of y = x w^T with w given by columns: dx[c] = sum_k value_k g[row_k], unless dx is null, and
-       dw[order_k] = <x[c], g[row_k]>. One load of g serves both. */
-    int (*gradients)(const matrix *w, int64_t first, int64_t last, const void *g, const void *x, void *dx, float *dw,
-                     int64_t n);
-    /* total[o] = sum of g[o] over the lanes */
-    void (*sums)(int64_t first, int64_t last, const void *g, float *total, int64_t n);
+    void *at;
+    int rows;
+} batch;
+
+/* Sums over the lanes of features first .. last: none if `to` is null. */
+typedef struct {
+    float *to;
+    int64_t first, last;
+} sums;
+
+/* The kernels of one instruction set, for activations of one type (float, or bfloat16 summed in float). Each is run by
+   one thread, on rows first .. last of w and n lanes, and returns nonzero when there is no memory. */
+typedef struct {
+    /* y[o] = bias[o] + sum_k value_k x[column_k], in lanes; no bias: 0 */
+    int (*product)(const matrix *w, int64_t first, int64_t last, const float *bias, batch x, void *y, int64_t n);
+    /* Of y = x w^T with w given by columns: dx[c] = sum_k value_k g[row_k], laid out as x, unless it is null, and
+       dw[order_k] = <x[c], g[row_k]>. One load of g serves both. And the sums of g. */
+    int (*gradients)(const matrix *w, int64_t first, int64_t last, batch g, batch x, void *dx, float *dw, sums db, int64_t n);
 } kernels;
+
+#define LINE 64    /* bytes of a cache line */
+
+/* `bytes`, up to whole cache lines. */
+static inline int64_t lines(int64_t bytes) { return (bytes + LINE - 1) / LINE * LINE; }
+
+/* Memory of the calling thread, kept for its next call, as the system clears what it hands out anew; null if there is
+   none. Starts with a cache line. */
+void *regrow_scratch(int64_t bytes);
+
+/* to[c * to_apart + r] = from[r * apart + c], r < rows, c < width; elements of 4 bytes, or of 2. */
+void regrow_turn4(const void *from, int64_t rows, int64_t width, int64_t apart, void *to, int64_t to_apart);
+void regrow_turn2(const void *from, int64_t rows, int64_t width, int64_t apart, void *to, int64_t to_apart);
 
 extern const kernels regrow_portable, regrow_avx2, regrow_avx512;
 extern const kernels regrow_portable_half, regrow_avx2_half, regrow_avx512_half, regrow_avx512bf16_half;
+
+/* at[i] = rest wherever bit i % 32 of bits[i / 32] is not set; run by one thread. */
+typedef void keep(float *at, const uint32_t *bits, int64_t n, float rest);
+extern keep regrow_keep_portable, regrow_keep_avx2, regrow_keep_avx512;
 
 #endif

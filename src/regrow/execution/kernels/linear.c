@@ -5,8 +5,6 @@
    load and one multiply-add. Columns are taken in blocks whose lanes fit the L2 cache, with a cursor in every row. */
 #include "tile.h"
 
-#include <stdlib.h>
-
 /* The one element of a lane of its own. */
 INLINE float load_one(const element *from) {
     element filled[VW] = {*from};
@@ -36,83 +34,71 @@ static void product_one(const matrix *w, int64_t first, int64_t last, const floa
     }
 }
 
-/* A cursor for every row, and room for elements; freed together. */
-static int32_t *scratch(int64_t rows, int64_t elements) { return malloc((rows + 1) * 4 + elements * sizeof(element)); }
-
-static int product(const matrix *w, int64_t first, int64_t last, const float *bias, const void *from, void *to, int64_t n) {
-    element *x = (element *)from, *y = to;
-    if (n == 1) return product_one(w, first, last, bias, x, y), 0;
-    const int64_t rows = last - first, full = n - n % VW;
-    int32_t *cursor = scratch(rows, full < n ? (w->width + rows) * VW : 0);
-    if (!cursor) return 1;
-    for (int64_t at = 0; at < full; at += TILE * VW) {
-        const panel in = {x + at, n}, out = {y + at, n};
-        switch (full - at < TILE * VW ? (full - at) / VW : TILE) {
-#define WITH(R)                                                               \
-    case R:                                                                   \
-        if (w->order) product_tile(R, 1, w, first, last, bias, in, out, cursor); \
-        else product_tile(R, 0, w, first, last, bias, in, out, cursor);       \
-        break;
-            WITH(1) WITH(2) WITH(3) WITH(4) WITH(5) WITH(6) WITH(7) WITH(8)
-#undef WITH
-        }
-    }
-    if (full < n) {
-        element *tail = (element *)(cursor + rows), *result = tail + w->width * VW;
-        pad(x, w->width, n, VW, tail);
-        product_tile(1, w->order != 0, w, first, last, bias, (panel){tail, VW}, (panel){result - first * VW, VW}, cursor);
-        unpad(result, rows, n, VW, y + first * n);
-    }
-    free(cursor);
-    return 0;
+/* Scratch: a cursor for every row, and from `elements_of` on room for elements. */
+static int32_t *scratch(int64_t rows, int64_t elements) {
+    return regrow_scratch(lines(rows * sizeof(int32_t)) + elements * sizeof(element));
 }
 
-static int gradients(const matrix *w, int64_t first, int64_t last, const void *from, const void *by, void *to, float *dw,
-                     int64_t n) {
-    element *g = (element *)from, *x = (element *)by, *dx = to;
-    const int64_t rows = last - first, full = n - n % VW;
-    int32_t *cursor = scratch(rows, full < n ? (w->width + 2 * rows) * VW : 0);
+static element *elements_of(int32_t *cursor, int64_t rows) {
+    return (element *)((char *)cursor + lines(rows * sizeof *cursor));
+}
+
+#define EACH(WITH) WITH(1) WITH(2) WITH(3) WITH(4) WITH(5) WITH(6) WITH(7) WITH(8)
+
+static int product(const matrix *w, int64_t first, int64_t last, const float *bias, batch x, void *to, int64_t n) {
+    if (n == 1) return product_one(w, first, last, bias, x.at, to), 0;
+    const batch y = {to, 0};
+    const int64_t rows = last - first, own = room_for(x, w->width, n, VW, TILE * VW);
+    int32_t *cursor = scratch(rows, own + room_for(y, rows, n, VW, TILE * VW));
     if (!cursor) return 1;
-    for (int64_t at = 0; at < full; at += HELD * VW) {
-        const panel in = {g + at, n}, own = {x + at, n}, out = {dx ? dx + at : 0, n};
-        switch (full - at < HELD * VW ? (full - at) / VW : HELD) {
+    element *room = elements_of(cursor, rows);
+    for (int64_t at = 0; at < n; at += TILE * VW) {
+        const span s = span_of(n, at, VW, TILE * VW);
+        const panel in = take(x, w->width, s, 0, w->width, room), out = place(y, s, first, room + own);
+        switch (s.wide / VW) {
 #define WITH(R)                                                                  \
     case R:                                                                      \
-        if (R > HELD) __builtin_unreachable();                                   \
-        if (dx) gradients_tile(R, 1, w, first, last, in, own, out, dw, at == 0, cursor); \
-        else gradients_tile(R, 0, w, first, last, in, own, out, dw, at == 0, cursor);    \
+        if (w->order) product_tile(R, 1, w, first, last, bias, in, out, cursor); \
+        else product_tile(R, 0, w, first, last, bias, in, out, cursor);          \
         break;
-            WITH(1) WITH(2) WITH(3) WITH(4) WITH(5) WITH(6) WITH(7) WITH(8)
+            EACH(WITH)
 #undef WITH
         }
+        give(y, w->rows, s, first, last, out);
     }
-    if (full < n) {
-        element *tail = (element *)(cursor + rows), *own = tail + w->width * VW, *result = own + rows * VW;
-        pad(g, w->width, n, VW, tail);
-        pad(x + first * n, rows, n, VW, own);
-        const panel in = {tail, VW}, mine = {own - first * VW, VW}, out = {result - first * VW, VW};
-        if (dx) gradients_tile(1, 1, w, first, last, in, mine, out, dw, full == 0, cursor);
-        else gradients_tile(1, 0, w, first, last, in, mine, out, dw, full == 0, cursor);
-        if (dx) unpad(result, rows, n, VW, dx + first * n);
-    }
-    free(cursor);
     return 0;
 }
 
-static void sums(int64_t first, int64_t last, const void *from, float *total, int64_t n) {
-    for (int64_t o = first; o < last; o++) {
-        const element *row = (const element *)from + o * n;
-        vec part[4] = {spread(0), spread(0), spread(0), spread(0)};
-        int64_t at = 0;
-        for (; at + 4 * VW <= n; at += 4 * VW)
-            UNROLL for (int r = 0; r < 4; r++) part[r] += load(row + at + r * VW);
-        const four whole = sums_of(part[0], part[1], part[2], part[3]);
-        float rest = 0;
-        for (; at < n; at++) rest += load_one(row + at);
-        total[o] = ((whole[0] + whole[1]) + (whole[2] + whole[3])) + rest;
+static int gradients(const matrix *w, int64_t first, int64_t last, batch g, batch x, void *to, float *dw, sums db, int64_t n) {
+    const batch dx = {to, x.rows};
+    const int64_t rows = last - first, all = room_for(g, w->width, n, VW, HELD * VW),
+                  own = room_for(x, rows < CHUNK ? rows : CHUNK, n, VW, HELD * VW);
+    int32_t *cursor = scratch(rows, all + 2 * own);
+    if (!cursor) return 1;
+    element *room = elements_of(cursor, rows);
+    for (int64_t at = 0; at < n; at += HELD * VW) {
+        const span s = span_of(n, at, VW, HELD * VW);
+        const panel in = take(g, w->width, s, 0, w->width, room);
+        for (int64_t c = first, end; c < last; c = end) {
+            end = as_it_is(x, s) || c + CHUNK > last ? last : c + CHUNK;
+            const panel held = take(x, w->rows, s, c, end, room + all), out = place(dx, s, c, room + all + own);
+            switch (s.wide / VW) {
+#define WITH(R)                                                                      \
+    case R:                                                                          \
+        if (R > HELD) __builtin_unreachable();                                       \
+        if (to) gradients_tile(R, 1, w, c, end, in, held, out, dw, at == 0, cursor); \
+        else gradients_tile(R, 0, w, c, end, in, held, out, dw, at == 0, cursor);    \
+        break;
+                EACH(WITH)
+#undef WITH
+            }
+            if (to) give(dx, w->rows, s, c, end, out);
+        }
+        if (db.to) sums_tile(s.wide / VW, db, in, at == 0);
     }
+    return 0;
 }
 
 #define NAME_(isa) regrow_##isa
 #define NAME(isa) NAME_(isa)
-const kernels NAME(ISA) = {product, gradients, sums};
+const kernels NAME(ISA) = {product, gradients};

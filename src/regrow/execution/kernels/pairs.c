@@ -8,16 +8,9 @@
 #include "vector.h"
 
 #include <immintrin.h>
-#include <stdlib.h>
 
 #define LANES 32    /* in a vector of bfloat16 */
 #define TILE 4      /* such vectors in a tile */
-
-/* The lanes of feature f, at + f * apart. */
-typedef struct {
-    uint16_t *at;
-    int64_t apart;
-} panel;
 
 /* Sums of LANES lanes, in the order in which unpacking leaves them. */
 typedef struct {
@@ -106,10 +99,10 @@ INLINE void gradients_row(const int R, const int with_dx, const matrix *w, int32
     if (with_dx) UNROLL for (int r = 0; r < R; r++) store_sum(dx + r * LANES, total[r]);
 }
 
-/* The weights of rows first .. last, rounded, in the order of their entries; and room for `elements` more. */
+/* In scratch: room for `elements`, then the weights of rows first .. last, rounded, in the order of their entries. */
 static uint16_t *rounded(const matrix *w, int64_t first, int64_t last, int64_t elements) {
     const int32_t from = w->pointers[first], to = w->pointers[last];
-    uint16_t *weights = malloc((to - from + elements + 1) * sizeof *weights);
+    uint16_t *room = regrow_scratch((to - from + elements) * sizeof(uint16_t)), *weights = room ? room + elements : 0;
     for (int32_t k = from; weights && k < to; k += 16) {
         const __mmask16 some = to - k < 16 ? (1 << (to - k)) - 1 : 0xffff;
         const __m512 zero = _mm512_setzero_ps();
@@ -137,63 +130,66 @@ INLINE void gradients_tile(const int R, const int with_dx, const matrix *w, int6
                       x.at + c * x.apart, with_dx ? dx.at + c * dx.apart : 0, dw);
 }
 
-static int product(const matrix *w, int64_t first, int64_t last, const float *bias, const void *from, void *to, int64_t n) {
-    if (n == 1) return regrow_avx512_half.product(w, first, last, bias, from, to, n);
-    uint16_t *x = (uint16_t *)from, *y = to;
-    const int64_t rows = last - first, full = n - n % LANES;
-    uint16_t *weights = rounded(w, first, last, full < n ? (w->width + rows) * LANES : 0);
+/* Adds, or if `fresh` puts, the sums of the lanes of g. */
+static void sums_tile(int R, sums s, panel g, int fresh) {
+    const __m512i ones = _mm512_set1_epi16(0x3f80);
+    for (int64_t o = s.first; o < s.last; o++) {
+        __m512 total = _mm512_setzero_ps();
+        for (int r = 0; r < R; r++) total = dot(total, load32(g.at + o * g.apart + r * LANES), ones);
+        s.to[o] = (fresh ? 0 : s.to[o]) + sum_of((vec)total);
+    }
+}
+
+static int product(const matrix *w, int64_t first, int64_t last, const float *bias, batch x, void *to, int64_t n) {
+    if (n == 1) return regrow_avx512_half.product(w, first, last, bias, x, to, n);
+    const batch y = {to, 0};
+    const int64_t rows = last - first, own = room_for(x, w->width, n, LANES, TILE * LANES);
+    const int64_t elements = own + room_for(y, rows, n, LANES, TILE * LANES);
+    uint16_t *weights = rounded(w, first, last, elements);
     if (!weights) return 1;
-    for (int64_t at = 0; at < full; at += TILE * LANES) {
-        const panel in = {x + at, n}, out = {y + at, n};
-        switch ((full - at) / LANES) {
+    uint16_t *room = weights - elements;
+    for (int64_t at = 0; at < n; at += TILE * LANES) {
+        const span s = span_of(n, at, LANES, TILE * LANES);
+        const panel in = take(x, w->width, s, 0, w->width, room), out = place(y, s, first, room + own);
+        switch (s.wide / LANES) {
         case 1: product_tile(1, w, first, last, weights, bias, in, out); break;
         case 2: product_tile(2, w, first, last, weights, bias, in, out); break;
         case 3: product_tile(3, w, first, last, weights, bias, in, out); break;
         default: product_tile(TILE, w, first, last, weights, bias, in, out);
         }
+        give(y, w->rows, s, first, last, out);
     }
-    if (full < n) {
-        uint16_t *tail = weights + (w->pointers[last] - w->pointers[first]), *result = tail + w->width * LANES;
-        pad(x, w->width, n, LANES, tail);
-        product_tile(1, w, first, last, weights, bias, (panel){tail, LANES}, (panel){result - first * LANES, LANES});
-        unpad(result, rows, n, LANES, y + first * n);
-    }
-    free(weights);
     return 0;
 }
 
-static int gradients(const matrix *w, int64_t first, int64_t last, const void *from, const void *by, void *to, float *dw,
-                     int64_t n) {
-    uint16_t *g = (uint16_t *)from, *x = (uint16_t *)by, *dx = to;
-    const int64_t rows = last - first, full = n - n % LANES;
-    uint16_t *weights = rounded(w, first, last, full < n ? (w->width + 2 * rows) * LANES : 0);
+static int gradients(const matrix *w, int64_t first, int64_t last, batch g, batch x, void *to, float *dw, sums db, int64_t n) {
+    const batch dx = {to, x.rows};
+    const int64_t rows = last - first, all = room_for(g, w->width, n, LANES, TILE * LANES),
+                  own = room_for(x, rows < CHUNK ? rows : CHUNK, n, LANES, TILE * LANES);
+    uint16_t *weights = rounded(w, first, last, all + 2 * own);
     if (!weights) return 1;
-    for (int64_t at = 0; at < full; at += TILE * LANES) {
-        const panel in = {g + at, n}, own = {x + at, n}, out = {dx ? dx + at : 0, n};
-        switch ((full - at < TILE * LANES ? (full - at) / LANES : TILE) * 2 + (dx != 0)) {
-#define WITH(R)                                                                                              \
-    case 2 * R: gradients_tile(R, 0, w, first, last, weights, in, own, out, dw, at == 0); break;             \
-    case 2 * R + 1: gradients_tile(R, 1, w, first, last, weights, in, own, out, dw, at == 0); break;
-            WITH(1) WITH(2) WITH(3) WITH(4)
+    uint16_t *room = weights - all - 2 * own;
+    for (int64_t at = 0; at < n; at += TILE * LANES) {
+        const span s = span_of(n, at, LANES, TILE * LANES);
+        const panel in = take(g, w->width, s, 0, w->width, room);
+        for (int64_t c = first, end; c < last; c = end) {
+            end = as_it_is(x, s) || c + CHUNK > last ? last : c + CHUNK;
+            const panel held = take(x, w->rows, s, c, end, room + all), out = place(dx, s, c, room + all + own);
+            const uint16_t *own_weights = weights + (w->pointers[c] - w->pointers[first]);
+            switch (s.wide / LANES) {
+#define WITH(R)                                                                               \
+    case R:                                                                                   \
+        if (to) gradients_tile(R, 1, w, c, end, own_weights, in, held, out, dw, at == 0);     \
+        else gradients_tile(R, 0, w, c, end, own_weights, in, held, out, dw, at == 0);        \
+        break;
+                WITH(1) WITH(2) WITH(3) WITH(4)
 #undef WITH
+            }
+            if (to) give(dx, w->rows, s, c, end, out);
         }
+        if (db.to) sums_tile(s.wide / LANES, db, in, at == 0);
     }
-    if (full < n) {
-        uint16_t *tail = weights + (w->pointers[last] - w->pointers[first]), *own = tail + w->width * LANES,
-                 *result = own + rows * LANES;
-        pad(g, w->width, n, LANES, tail);
-        pad(x + first * n, rows, n, LANES, own);
-        const panel in = {tail, LANES}, mine = {own - first * LANES, LANES}, out = {result - first * LANES, LANES};
-        if (dx) gradients_tile(1, 1, w, first, last, weights, in, mine, out, dw, full == 0);
-        else gradients_tile(1, 0, w, first, last, weights, in, mine, out, dw, full == 0);
-        if (dx) unpad(result, rows, n, LANES, dx + first * n);
-    }
-    free(weights);
     return 0;
 }
 
-static void sums(int64_t first, int64_t last, const void *g, float *total, int64_t n) {
-    regrow_avx512_half.sums(first, last, g, total, n);
-}
-
-const kernels regrow_avx512bf16_half = {product, gradients, sums};
+const kernels regrow_avx512bf16_half = {product, gradients};

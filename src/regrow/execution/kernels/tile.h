@@ -8,12 +8,6 @@
 #define LEAST 8                    /* entries of a row that a block must have to be worth its load and store of sums */
 #define AHEAD 3                    /* rows whose entries are fetched in advance: in blocks, no row continues the last */
 
-/* The lanes of feature f, at + f * apart. */
-typedef struct {
-    element *at;
-    int64_t apart;
-} panel;
-
 /* Rows first .. last of w, walked block after block of columns. */
 typedef struct {
     int64_t block, blocks;
@@ -118,6 +112,15 @@ INLINE int32_t gradients_row(const int R, const int both, const matrix *w, int32
     }
     if (both) UNROLL for (int r = 0; r < R; r++) store(dx + r * VW, total[r]);
     return k;
+}
+
+/* Adds, or if `fresh` puts, the sums of the lanes of g. */
+static void sums_tile(int R, sums s, panel g, int fresh) {
+    for (int64_t o = s.first; o < s.last; o++) {
+        vec total = load(g.at + o * g.apart);
+        for (int r = 1; r < R; r++) total += load(g.at + o * g.apart + r * VW);
+        s.to[o] = (fresh ? 0 : s.to[o]) + sum_of(total);
+    }
 }
 
 INLINE void gradients_tile(const int R, const int both, const matrix *w, int64_t first, int64_t last, panel g, panel x, panel dx,

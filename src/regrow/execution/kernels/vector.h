@@ -12,6 +12,7 @@ INLINE vec spread(float s) { return s - (vec){0}; }
 
 /* Activations: float, or bfloat16 which is a float's upper half. */
 #ifdef HALF
+#define turn regrow_turn2
 typedef uint16_t element;
 typedef uint32_t bits __attribute__((vector_size(4 * VW)));
 typedef uint16_t loose __attribute__((vector_size(2 * VW), aligned(2), may_alias));
@@ -23,6 +24,7 @@ INLINE void store(element *to, vec v) {
     *(loose *)to = __builtin_convertvector((rounded & ~nan) | (0x7fc0 & nan), loose);
 }
 #else
+#define turn regrow_turn4
 typedef float element;
 typedef float loose __attribute__((vector_size(4 * VW), aligned(4), may_alias));
 INLINE vec load(const element *from) { return *(const loose *)from; }
@@ -75,16 +77,55 @@ INLINE float sum_of(vec v) {
     return sums_of(v, zero, zero, zero)[0];
 }
 
-/* The last lanes, too few for `wide`: as rows of `wide` elements, filled up with zeros. */
-INLINE void pad(const element *from, int64_t rows, int64_t n, int64_t wide, element *to) {
-    const int64_t lanes = n % wide;
-    for (int64_t f = 0; f < rows; f++, to += wide) {
-        memset(to, 0, wide * sizeof *to);
-        memcpy(to, from + (f + 1) * n - lanes, lanes * sizeof *to);
-    }
+#define CHUNK 128    /* features whose lanes stay in the cache while they are copied, read, written, copied back */
+
+/* The lanes of feature f, at + f * apart. */
+typedef struct {
+    element *at;
+    int64_t apart;
+} panel;
+
+/* Lanes at .. at + lanes of n, in a tile of `wide`. */
+typedef struct {
+    int64_t n, at, lanes, wide;
+} span;
+
+INLINE span span_of(int64_t n, int64_t at, int64_t vector, int64_t most) {
+    const int64_t lanes = n - at < most ? n - at : most;
+    return (span){n, at, lanes, (lanes + vector - 1) / vector * vector};
 }
 
-INLINE void unpad(const element *from, int64_t rows, int64_t n, int64_t wide, element *to) {
-    const int64_t lanes = n % wide;
-    for (int64_t f = 0; f < rows; f++, from += wide) memcpy(to + (f + 1) * n - lanes, from, lanes * sizeof *to);
+/* Elements of room that a panel of so many features needs. */
+INLINE int64_t room_for(batch x, int64_t features, int64_t n, int64_t vector, int64_t most) {
+    return x.rows || n % vector ? features * span_of(n, 0, vector, most).wide : 0;
+}
+
+INLINE int as_it_is(batch x, span s) { return !x.rows && s.lanes == s.wide; }
+
+/* Where the lanes of features first .. last are read or written: in place if they can be, else in `room`. */
+INLINE panel place(batch x, span s, int64_t first, element *room) {
+    return as_it_is(x, s) ? (panel){(element *)x.at + s.at, s.n} : (panel){room - first * s.wide, s.wide};
+}
+
+/* The lanes of features first .. last, filled up with zeros. */
+INLINE panel take(batch x, int64_t features, span s, int64_t first, int64_t last, element *room) {
+    const element *from = x.at;
+    const panel to = place(x, s, first, room);
+    if (as_it_is(x, s)) return to;
+    if (s.lanes < s.wide) memset(room, 0, (last - first) * s.wide * sizeof *room);
+    if (x.rows) turn(from + s.at * features + first, s.lanes, last - first, features, room, s.wide);
+    else
+        for (int64_t f = first; f < last; f++)
+            memcpy(to.at + f * s.wide, from + f * s.n + s.at, s.lanes * sizeof *from);
+    return to;
+}
+
+/* To their place, from where `place` had them written. */
+INLINE void give(batch y, int64_t features, span s, int64_t first, int64_t last, panel from) {
+    element *to = y.at;
+    if (as_it_is(y, s)) return;
+    if (y.rows) turn(from.at + first * s.wide, last - first, s.lanes, s.wide, to + s.at * features + first, features);
+    else
+        for (int64_t f = first; f < last; f++)
+            memcpy(to + f * s.n + s.at, from.at + f * s.wide, s.lanes * sizeof *to);
 }

@@ -7,7 +7,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch.distributed as dist
 from torch import nn
 from torch.optim import Optimizer
 
@@ -27,6 +26,7 @@ from regrow.execution.refuse import (
     unwrap_optimizer,
 )
 from regrow.methods.base import Method, describe
+from regrow.sparsifier.ranks import check_ranks
 from regrow.sparsifier.start import KEEPS, Start, start_topology, warn_if_trained
 from regrow.sparsifier.summary import summarise
 from regrow.sparsifier.tally import Tally
@@ -99,7 +99,7 @@ class Sparsifier:
         self.backend.attach(self.model, first, self.optimizer)
         self._explored = Explored(self.topology)
         self._tally = Tally(self.topology)
-        self._agree()
+        check_ranks(self.topology, self.step)
         self.backend.expect(self.method.needs, {})  # refused now, if it cannot be supplied
         self._begin_period()
         self._expect()
@@ -280,26 +280,10 @@ class Sparsifier:
         self._explored.add(self.topology)
         self._exploration = None
         self.last_update = {"step": step, "grown": new.nnz - new.common(old), "nnz": new.nnz}
-        self._agree()
+        check_ranks(self.topology, self.step)
         return True
 
     def _equipped(self, site: Site, step: int) -> Site:
         """The backend's site, with what only the shell knows."""
         explored = self._explored.index(site.name).to(site.index.device) if "explored" in self.method.needs else None
         return dataclasses.replace(site, generator=rng.generator(self.seed, step, site.name), explored=explored)
-
-    def _agree(self) -> None:
-        """Every rank must be on the same topology: decided alike, never broadcast.
-
-        Raises:
-            RegrowError: they differ.
-        """
-        if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-            return
-        digests: list[str | None] = [None] * dist.get_world_size()
-        dist.all_gather_object(digests, self.topology.digest())
-        if len({*digests}) > 1:
-            raise RegrowError(
-                f"step {self.step}: the ranks' topologies differ ({digests}); give all the same seed, start and "
-                "method, and wrap the model in DistributedDataParallel so that weights agree"
-            )

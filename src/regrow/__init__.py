@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from regrow.core.topology import Topology
     from regrow.methods import METHODS
     from regrow.sparsifier import Sparsifier, sparsify
-    from regrow.tickets import Ticket, load
+    from regrow.tickets import Ensemble, Ticket, load
 
 _HOMES = {
     "DISTRIBUTIONS": "regrow.core.distributions",
+    "Ensemble": "regrow.tickets",
     "Every": "regrow.core.schedules",
     "METHODS": "regrow.methods",
     "RegrowError": "regrow.core.errors",
@@ -26,7 +27,18 @@ _HOMES = {
     "sparsify": "regrow.sparsifier",
 }
 
-__all__ = ["DISTRIBUTIONS", "METHODS", "Every", "RegrowError", "Sparsifier", "Ticket", "Topology", "load", "sparsify"]
+__all__ = [
+    "DISTRIBUTIONS",
+    "METHODS",
+    "Ensemble",
+    "Every",
+    "RegrowError",
+    "Sparsifier",
+    "Ticket",
+    "Topology",
+    "load",
+    "sparsify",
+]
 __version__ = "0.1.0.dev0"
 
 

@@ -13,7 +13,18 @@ from source import ROOT, SOURCE, tracked, trees
 import regrow
 from regrow.methods.base import Method
 
-PUBLIC = ["DISTRIBUTIONS", "METHODS", "Every", "RegrowError", "Sparsifier", "Ticket", "Topology", "load", "sparsify"]
+PUBLIC = [
+    "DISTRIBUTIONS",
+    "METHODS",
+    "Ensemble",
+    "Every",
+    "RegrowError",
+    "Sparsifier",
+    "Ticket",
+    "Topology",
+    "load",
+    "sparsify",
+]
 
 
 def test_no_file_is_long() -> None:

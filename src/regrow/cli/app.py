@@ -11,6 +11,7 @@ from regrow.cli.evaluate import evaluate
 from regrow.cli.resume import resume
 from regrow.cli.run import run
 from regrow.cli.show import show
+from regrow.cli.tickets import tickets
 from regrow.cli.verb import verb
 
 app = typer.Typer(
@@ -21,5 +22,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (demo, run, resume, show, evaluate, compare, bench):
+for _command in (demo, run, resume, show, evaluate, compare, bench, tickets):
     app.command()(verb(_command))

@@ -51,7 +51,7 @@ class Ensemble(nn.Module):
         self.stack = stack(deepcopy(unwrap_model(model)).eval(), tickets, backend)
         self.note = "one pass for all members"
         self._one_pass = len(tickets) > 1
-        self._graphs: dict[tuple[torch.Size, torch.dtype, torch.device], nn.Module] = {}
+        self._graphs: dict[tuple[torch.Size, torch.dtype, torch.device], Callable[..., Tensor]] = {}
         self._tensors: dict[str, Tensor] = {}
         self.register_buffer("weights", self._checked([1.0] * len(tickets) if weights is None else weights))
 
@@ -76,8 +76,7 @@ class Ensemble(nn.Module):
     def _at_once(self, x: Tensor) -> Tensor:
         """As a graph of tensor operations, recorded once for each shape where no gradient is wanted, because vmap takes
         longer than the products of a small batch."""
-        tensors = self._tensors or stacked(self.stack)
-        self._tensors = tensors
+        self._tensors = tensors = self._tensors or stacked(self.stack)
 
         def members(x: Tensor, *values: Tensor) -> Tensor:
             states = dict(zip(tensors, values, strict=True))
@@ -87,11 +86,16 @@ class Ensemble(nn.Module):
         if torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
             return members(x, *tensors.values())
         key = (x.shape, x.dtype, x.device)
-        if key not in self._graphs:
-            if len(self._graphs) == _GRAPHS:
-                self._graphs.pop(next(iter(self._graphs)))
+        if key in self._graphs:
+            z: Tensor = self._graphs[key](x, *tensors.values())
+            return z
+        z = members(x, *tensors.values())  # first as it is: what layers make once must not become part of a graph
+        if len(self._graphs) == _GRAPHS:
+            self._graphs.pop(next(iter(self._graphs)))
+        try:
             self._graphs[key] = make_fx(members)(x, *tensors.values())
-        z: Tensor = self._graphs[key](x, *tensors.values())
+        except Exception:  # a decision on values of x, which a graph cannot take
+            self._graphs[key] = members
         return z
 
     def _in_turn(self, x: Tensor) -> Tensor:

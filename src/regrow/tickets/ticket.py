@@ -125,17 +125,14 @@ class Ticket:
 
     def distance(self, other: Ticket) -> float:
         """||w - w'||_2 over the sites' weights, those that do not exist being zero."""
-        squares = 0.0
         both = self.topology & other.topology
-        for name in both:
-            mine, theirs = self._double(name), other._double(name)
-            here = mine[torch.searchsorted(self.topology.index(name), both.index(name))]
-            there = theirs[torch.searchsorted(other.topology.index(name), both.index(name))]
-            squares += float(mine.square().sum() + theirs.square().sum() - 2 * (here * there).sum())
-        return math.sqrt(max(squares, 0.0))
+        squares = sum(t.state[name].double().square().sum() for t in (self, other) for name in t.topology)
+        shared = sum((self._at(both, name) * other._at(both, name)).sum() for name in both)
+        return math.sqrt(max(float(squares - 2 * shared), 0.0))
 
-    def _double(self, name: str) -> Tensor:
-        return self.state[name].double()
+    def _at(self, topology: Topology, name: str) -> Tensor:
+        """The values at these of its connections, in double precision."""
+        return self.state[name][torch.searchsorted(self.topology.index(name), topology.index(name))].double()
 
     def save(self, path: Path | str) -> None:
         """Write it: values and positions, safetensors, whole or not at all."""

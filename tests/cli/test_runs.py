@@ -59,7 +59,7 @@ def test_compare_in_words_and_numbers(call: Call) -> None:
     assert call("run", "smoke/dense").exit_code == 0
     table = call("compare", "runs")
     assert table.exit_code == 0
-    for word in ("test %", "density", "R_s", "FLOPs train", "ms/step", "s/epoch", "weights", "MB held", "1.000x"):
+    for word in ("test %", "density", "R_s", "FLOPs train", "ms/step", "NLL", "ECE", "weights", "MB held", "1.000x"):
         assert word in table.stdout
     dense, sparse = json.loads(call("compare", "runs", "--json").stdout)
     assert (dense["density"], dense["training_flops_ratio"], dense["inference_flops_ratio"]) == (1.0, 1.0, 1.0)

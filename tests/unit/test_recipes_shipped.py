@@ -25,6 +25,7 @@ def test_it_takes_steps(path: Path) -> None:
     recipe = load(path)
     moves = recipe.method is not None and recipe.method.name != "static"
     settings = [f"data.name={SHAPES.get(recipe.data.name, recipe.data.name)}", "batch_size=2"]
+    settings += ["model={name: wrn, depth: 28, width: 1}"] if recipe.model.name == "wrn28_10" else []
     job = job_of(load(path, [*settings, *(["method.every.interval=2"] if moves else [])]), seed=0)
     assert job.scheduler is not None
     before = job.sparsifier and job.sparsifier.topology
@@ -58,7 +59,7 @@ def test_updates_of_the_baselines(name: str, samples: int, updates: int) -> None
 def test_names_are_unique_and_every_room_is_filled() -> None:
     recipes = [load(path) for path in PATHS]
     assert len({recipe.name for recipe in recipes}) == len(recipes)
-    assert {path.parent.name for path in PATHS} >= {"baselines", "demo", "itop", "smoke"}
+    assert {path.parent.name for path in PATHS} >= {"baselines", "demo", "freetickets", "itop", "smoke", "sup_tickets"}
 
 
 @pytest.mark.parametrize(("name", "updates"), [("cifar10-vgg16-set", 58), ("cifar10-vgg16-rigl", 21)])

@@ -1,4 +1,4 @@
-"""Runs side by side: one row per recipe, its seeds averaged."""
+"""Runs side by side: one row per recipe, its seeds averaged; below it what became of its tickets."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ from regrow.train.record import Record, read_json
 
 @dataclass(frozen=True)
 class Row:
-    """The finished runs of one recipe, means over seeds; nnz and numel count weights.
+    """The finished runs of one recipe, means over seeds; nnz and numel count weights. NLL in nats, ECE of 15 bins.
 
+    `tickets` is empty for the runs themselves; their ensembles and averages have rows of their own, and say so there.
     FLOPs ratios are to a dense run of the recipe's length; those of seconds per step and of bytes to the dense runs in
     this comparison of the same size, data and batch, if there are any.
     """
 
     runs: str
+    tickets: str
     seeds: int
     unfinished: int
     accuracy: float | None = None
     accuracy_std: float | None = None
+    nll: float | None = None
+    ece: float | None = None
     density: float | None = None
     exploration_rate: float | None = None
     training_flops_ratio: float | None = None
@@ -40,7 +44,7 @@ class Row:
 
 
 def compare(folders: Iterable[RunFolder]) -> list[Row]:
-    """A row per recipe, in the order given."""
+    """A row per recipe, in the order given, and one for the ensemble and for the average of its runs' tickets."""
     rows: list[Row] = []
     results: list[list[Record]] = []
     for parent, seeds in groupby(folders, key=lambda folder: folder.path.resolve().parent):
@@ -49,7 +53,10 @@ def compare(folders: Iterable[RunFolder]) -> list[Row]:
         rows.append(_row(parent.name, len(runs), results[-1]))
     tasks = [_task(found[0]) if found else None for found in results]
     dense = {task: row for task, row in zip(tasks, rows, strict=True) if row.density == 1 and row.backend is None}
-    return [_against(row, dense.get(task)) for task, row in zip(tasks, rows, strict=True)]
+    table: list[Row] = []
+    for task, row, found in zip(tasks, rows, results, strict=True):
+        table += [_against(row, dense.get(task)), *_of_tickets(row, found)]
+    return table
 
 
 def _task(result: Record) -> tuple[Any, ...]:
@@ -75,15 +82,14 @@ def _share(ours: float | None, dense: float | None) -> float | None:
 def _row(name: str, runs: int, results: list[Record]) -> Row:
     unfinished = runs - len(results)
     if not results:
-        return Row(name, 0, unfinished)
-    accuracy = [result["test_accuracy"] for result in results]
+        return Row(name, "", 0, unfinished)
     flops = results[0]["flops"] or {}
     return Row(
         runs=name,
+        tickets="",
         seeds=len(results),
         unfinished=unfinished,
-        accuracy=fmean(accuracy),
-        accuracy_std=stdev(accuracy) if len(accuracy) > 1 else None,
+        **_worth(results),
         density=_mean(results, "density"),
         exploration_rate=_mean(results, "exploration_rate"),
         training_flops_ratio=flops.get("training_ratio"),
@@ -97,8 +103,43 @@ def _row(name: str, runs: int, results: list[Record]) -> Row:
     )
 
 
+def _of_tickets(row: Row, results: list[Record]) -> list[Row]:
+    """The runs' tickets: several together, each run's; and averaged into one."""
+    together = [result["ensemble"] for result in results if result.get("ensemble", {}).get("members", 1) > 1]
+    averaged = [result["superposed"] for result in results if "superposed" in result]
+    made = []
+    if together:
+        nnz = sum(ticket["nnz"] for ticket in results[0]["tickets"]) or None
+        ratio = _mean(together, "inference_ratio")
+        made.append(
+            _as_good_as(row, f"{together[0]['members']} together", together, nnz=nnz, inference_flops_ratio=ratio)
+        )
+    if averaged:
+        density, nnz = _mean(averaged, "density"), averaged[0]["nnz"]
+        made.append(
+            _as_good_as(row, f"{averaged[0]['tickets']} averaged", averaged, nnz=nnz, density=density or row.density)
+        )
+    return made
+
+
+def _as_good_as(row: Row, tickets: str, found: list[Record], **other: Any) -> Row:
+    """The row of what came out of the same runs; their seconds and bytes are the runs'."""
+    own: dict[str, Any] = {"seconds_per_step": None, "seconds_per_epoch": None, "bytes": None, "backend": None}
+    return replace(row, tickets=tickets, unfinished=0, **_worth(found), **own, **other)
+
+
+def _worth(found: list[Record]) -> dict[str, Any]:
+    accuracy = [one["test_accuracy"] for one in found]
+    return {
+        "accuracy": fmean(accuracy),
+        "accuracy_std": stdev(accuracy) if len(accuracy) > 1 else None,
+        "nll": _mean(found, "test_nll"),
+        "ece": _mean(found, "test_ece"),
+    }
+
+
 def _mean(results: list[Record], key: str) -> float | None:
-    values = [result[key] for result in results if result[key] is not None]
+    values = [result[key] for result in results if result.get(key) is not None]
     return fmean(values) if values else None
 
 
@@ -111,18 +152,20 @@ def cells(row: Row) -> dict[str, str]:
     def beside(ratio: float | None) -> str:
         return "" if ratio is None else f" ({ratio:.2f}x)"
 
+    unfinished = f" ({row.unfinished} unfinished)" if row.unfinished else ""
     spread = "" if row.accuracy_std is None else f" ± {100 * row.accuracy_std:.2f}"
     return {
-        "runs": row.runs + (f" ({row.unfinished} unfinished)" if row.unfinished else ""),
+        "runs": f"  {row.tickets}" if row.tickets else row.runs + unfinished,
         "seeds": str(row.seeds),
         "test %": shown(row.accuracy, scale=100) + spread,
+        "NLL": shown(row.nll, "{:.3f}"),
+        "ECE": shown(row.ece, "{:.3f}"),
         "density": shown(row.density, "{:.3f}"),
         "R_s": shown(row.exploration_rate),
         "FLOPs train": shown(row.training_flops_ratio, "{:.3f}x"),
         "FLOPs test": shown(row.inference_flops_ratio, "{:.3f}x"),
         "backend": row.backend or ("dense" if row.density == 1 else "-"),
         "ms/step": shown(row.seconds_per_step, scale=1e3) + beside(row.seconds_ratio),
-        "s/epoch": shown(row.seconds_per_epoch, "{:.3g}"),
         "weights": shown(row.nnz, "{:,}"),
         "MB held": shown(row.bytes, scale=1e-6) + beside(row.bytes_ratio),
     }

@@ -93,7 +93,14 @@ class Harvest:
         if self.fabric.is_global_zero:
             average.save(self.folder.superposed)
         row = _row(average, *self._answers(average))
-        return {"superposed": {"file": self.folder.superposed.name, "by": average.meta["superposed"], **row}}
+        return {
+            "superposed": {
+                "file": self.folder.superposed.name,
+                "by": average.meta["superposed"],
+                "tickets": len(self._due),
+                **row,
+            }
+        }
 
     def _take(self, number: int, step: int, epoch: int, val_accuracy: float | None) -> None:
         if self.fabric.is_global_zero:

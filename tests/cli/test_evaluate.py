@@ -60,13 +60,13 @@ def test_tickets_of_a_run_make_an_ensemble(call: Call, backend: str) -> None:
     for path in (run.ticket(0), run.ticket(1), run.superposed):
         ticket.save(path)
     [record] = json.loads(call("evaluate", "runs", "--json").stdout)
-    assert systems(record) == ["ticket 0", "ticket 1", "superposed", "ensemble", "weighted"]
+    assert systems(record) == ["member 0", "member 1", "superposed", "ensemble", "weighted"]
     assert record["diversity"]["overlap"] == 1
     assert record["diversity"]["disagreement"] == 0
     values = {found["accuracy"] for found in record["systems"].values()}
     assert values == {json.loads(run.result.read_text())["test_accuracy"]}  # equal tickets are one
     [pair] = json.loads(call("evaluate", run.ticket(0), run.superposed, "--json").stdout)
-    assert systems(pair) == ["ticket 0", "ticket 1", "ensemble", "weighted"]
+    assert systems(pair) == ["member 0", "member 1", "ensemble", "weighted"]
     assert "Two members disagree on 0.00 %, KL 0.0000, masks overlap by 1.000." in call("evaluate", "runs").stdout
 
 
@@ -75,10 +75,43 @@ def test_runs_together_are_an_ensemble(call: Call) -> None:
     apart = json.loads(call("evaluate", "runs", "--json").stdout)
     assert [systems(record) for record in apart] == [["last"], ["last"]]
     [record] = json.loads(call("evaluate", "runs", "--together", "--json").stdout)
-    assert systems(record) == ["ticket 0", "ticket 1", "ensemble", "weighted"]
-    assert record["systems"]["ticket 1"]["nll"] == apart[1]["systems"]["last"]["nll"]
+    assert systems(record) == ["member 0", "member 1", "ensemble", "weighted"]
+    assert record["systems"]["member 1"]["nll"] == apart[1]["systems"]["last"]["nll"]
     assert 0 < record["diversity"]["overlap"] < 1
     assert record["subject"].endswith("seed_0 and 1 more")
+
+
+def test_a_plan_leaves_an_ensemble_and_its_result_says_the_same(call: Call) -> None:
+    plan = ["--set", "epochs=null", "--set", "plan={name: edst, explore: 1, refine: [1], tickets: 2}"]
+    run = finished(call, *plan)
+    [record] = json.loads(call("evaluate", "runs", "--json").stdout)
+    result = json.loads(run.result.read_text())
+    for name, told in (("member 0", result["tickets"][0]), ("ensemble", result["ensemble"])):
+        for key in ("accuracy", "nll", "ece"):
+            assert record["systems"][name][key] == pytest.approx(told[f"test_{key}"], abs=1e-6)
+
+
+def test_models_of_several_members_are_taken_apart(call: Call) -> None:
+    run = finished(call, "--set", "method=null", "--set", "density=null", "--set", "model.name=mimo")
+    [record] = json.loads(call("evaluate", "runs", "--json").stdout)
+    assert systems(record) == ["member 0", "member 1", "member 2", "ensemble", "weighted"]
+    told = json.loads(run.result.read_text())
+    assert record["systems"]["ensemble"]["accuracy"] == told["test_accuracy"]
+    assert record["diversity"]["disagreement"] > 0
+    assert record["diversity"]["overlap"] is None
+
+
+def test_passes_with_dropout_are_members(call: Call) -> None:
+    dense = ["--set", "method=null", "--set", "density=null"]
+    run = finished(call, *dense, "--set", "model.dropout=0.3")
+    [record] = json.loads(call("evaluate", "runs", "--passes", "2", "--json").stdout)
+    assert systems(record) == ["member 0", "member 1", "ensemble", "weighted"]
+    assert record["diversity"]["disagreement"] > 0
+    [again] = json.loads(call("evaluate", "runs", "--passes", "2", "--json").stdout)
+    assert again == record
+    refusal = call("evaluate", run.path, "--passes", "2", "--adversarial")
+    assert refusal.exit_code == 2
+    assert "MC-dropout" in refusal.stderr
 
 
 def test_bad_input_is_one_paragraph(call: Call, tmp_path: Path) -> None:

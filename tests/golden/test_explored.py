@@ -7,7 +7,6 @@ from replay import Golden, Weights, still_sgd, topology_of
 
 import regrow
 from regrow.methods.drop_grow import DropGrow
-from regrow.metrics.exploration import explored_rates
 
 GOLDEN = Golden("explored")
 TOTAL, INTERVAL = 100, 10
@@ -40,7 +39,9 @@ def check(sparsifier: regrow.Sparsifier, update: int) -> None:
     assert sparsifier.method.fraction(sparsifier.step / TOTAL) == pytest.approx(
         float(GOLDEN["death_rate"][update]), abs=1e-12
     )
-    rates = explored_rates(sparsifier.explored, sparsifier.step)
-    assert list(rates.layers.values()) == pytest.approx(GOLDEN["fired_fraction_layer"][update].tolist(), abs=1e-12)
-    assert rates.overall == pytest.approx(float(GOLDEN["fired_fraction_total"][update]), abs=1e-12)
-    assert sparsifier.exploration_rate == rates.overall
+    explored = sparsifier.explored
+    assert list(explored.densities().values()) == pytest.approx(
+        GOLDEN["fired_fraction_layer"][update].tolist(), abs=1e-12
+    )
+    assert explored.density == pytest.approx(float(GOLDEN["fired_fraction_total"][update]), abs=1e-12)
+    assert sparsifier.exploration_rate == explored.density

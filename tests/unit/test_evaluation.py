@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ def said(split: str) -> tuple[Tensor, Tensor]:
 def test_every_system_is_reported_by_the_metrics() -> None:
     record = evaluate(SUBJECT)
     members, labels = said("test")
-    assert list(record["systems"]) == ["ticket 0", "ticket 1", "ticket 2", "ensemble", "weighted"]
+    assert list(record["systems"]) == ["member 0", "member 1", "member 2", "ensemble", "weighted"]
     assert (record["samples"], record["split"], record["data"]) == (360, "test", "digits")
     for p, name in zip((*members, members.double().mean(0)), record["systems"], strict=False):
         found = record["systems"][name]
@@ -53,7 +54,7 @@ def test_every_system_is_reported_by_the_metrics() -> None:
         assert sum(row["count"] for row in found["reliability"]) == 360
     assert record["diversity"]["disagreement"] == pytest.approx(diversity.disagreement(members))
     assert record["diversity"]["overlap"] is None
-    assert record["systems"]["ensemble"]["nll"] <= sum(record["systems"][f"ticket {i}"]["nll"] for i in range(3)) / 3
+    assert record["systems"]["ensemble"]["nll"] <= sum(record["systems"][f"member {i}"]["nll"] for i in range(3)) / 3
 
 
 def test_temperature_and_weights_are_fitted_on_validation_only() -> None:
@@ -84,7 +85,7 @@ def test_without_validation_nothing_is_fitted() -> None:
 def test_others_are_judged_but_no_members() -> None:
     subject = Subject("two", DIGITS, SUBJECT.members[:2], (replace(SUBJECT.members[2], name="superposed"),))
     record = evaluate(subject)
-    assert list(record["systems"]) == ["ticket 0", "ticket 1", "superposed", "ensemble", "weighted"]
+    assert list(record["systems"]) == ["member 0", "member 1", "superposed", "ensemble", "weighted"]
     members, labels = said("test")
     assert record["systems"]["ensemble"]["nll"] == pytest.approx(calibration.nll(members[:2].mean(0), labels), abs=1e-6)
     assert record["systems"]["ensemble"]["weights"] == [0.5, 0.5, 0]
@@ -93,9 +94,9 @@ def test_others_are_judged_but_no_members() -> None:
 
 def test_one_member_has_no_ensemble() -> None:
     record = evaluate(replace(SUBJECT, members=SUBJECT.members[:1]), Asked(ood=("noise",)))
-    assert list(record["systems"]) == ["ticket 0"]
+    assert list(record["systems"]) == ["member 0"]
     assert record["diversity"] is None
-    assert set(record["systems"]["ticket 0"]["ood"]["noise"]) == {"max_probability", "entropy"}
+    assert set(record["systems"]["member 0"]["ood"]["noise"]) == {"max_probability", "entropy"}
 
 
 def test_masks_overlap_where_there_are_masks() -> None:
@@ -164,13 +165,22 @@ def test_every_system_is_attacked_itself() -> None:
         ({"ood": ("synthetic:3x8x8x4",)}, "inputs of shape (3, 8, 8)"),
         ({"ood": ("not_mnist",)}, "notMNIST"),
         ({"adversarial": True, "eps": 8.0}, "eps = 8.0"),
+        ({"corruptions": True, "data": "flat"}, "cannot be corrupted here, and there are no official files"),
         ({"split": "train"}, "no split 'train'"),
     ],
 )
 def test_refusals(asked: dict[str, object], words: str, tmp_path: Path) -> None:
+    subject = replace(SUBJECT, data=flat(tmp_path)) if asked.pop("data", None) else SUBJECT
     with pytest.raises(RegrowError) as caught:
-        evaluate(SUBJECT, Asked(**asked), root=tmp_path)  # type: ignore[arg-type]
+        evaluate(subject, Asked(**asked), root=tmp_path)  # type: ignore[arg-type]
     assert words in str(caught.value)
+
+
+def flat(folder: Path) -> Data:
+    """Rows, no images."""
+    x, y = np.random.default_rng(0).normal(size=(40, 64)), np.arange(40) % 10
+    np.savez(folder / "flat.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    return load(str(folder / "flat.npz"))
 
 
 def test_a_diverged_member_is_refused() -> None:

@@ -8,18 +8,10 @@ from torch import nn
 
 import regrow
 from regrow.core.schedules import Constant, Cosine, Every
-from regrow.core.topology import Topology
 from regrow.methods import build
-from regrow.metrics.exploration import explored_rates, forecast
+from regrow.metrics.exploration import forecast
 
 SHAPES = {"a": (10, 10), "b": (5, 4, 3, 3)}
-
-
-def test_rates_weigh_layers_by_size() -> None:
-    explored = Topology({"a": torch.arange(50), "b": torch.arange(18)}, SHAPES)
-    rates = explored_rates(explored, step=7)
-    assert (rates.step, rates.layers) == (7, {"a": 0.5, "b": 0.1})
-    assert rates.overall == pytest.approx(68 / 280)
 
 
 def test_one_update_by_hand() -> None:
@@ -56,7 +48,6 @@ def test_forecast_meets_a_real_run_layer_by_layer() -> None:
         model(torch.randn(2, 100)).square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
-    measured = explored_rates(sparsifier.explored, sparsifier.step)
-    assert foreseen[-1].step == measured.step == 60
-    assert foreseen[-1].overall == pytest.approx(measured.overall, abs=0.01)
-    assert foreseen[-1].layers == pytest.approx(measured.layers, abs=0.015)
+    assert foreseen[-1].step == sparsifier.step == 60
+    assert foreseen[-1].overall == pytest.approx(sparsifier.exploration_rate, abs=0.01)
+    assert foreseen[-1].layers == pytest.approx(sparsifier.explored.densities(), abs=0.015)

@@ -28,6 +28,7 @@ def evaluate(
     corruptions: Annotated[bool, typer.Option("--corruptions", help="CIFAR-C's kinds, five severities.")] = False,
     adversarial: Annotated[bool, typer.Option("--adversarial", help="FGSM and PGD of radius 8/255.")] = False,
     split: Annotated[str, typer.Option("--split", metavar="test|val")] = "test",
+    passes: Annotated[int, typer.Option(min=0, metavar="N", help="MC-dropout: N passes with dropout as members.")] = 0,
     together: Annotated[bool, typer.Option("--together", help="All runs as one ensemble.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print numbers for programs.")] = False,
     data_root: DataRoot = None,
@@ -43,7 +44,7 @@ def evaluate(
 
     asked = Asked(choose(SPLITS, split, "split"), tuple(ood or ()), corruptions, adversarial)
     records = []
-    for subject, folder in subjects(runs, together, data_root):
+    for subject, folder in subjects(runs, together, passes, data_root):
         record = judge(subject, asked, data_root, tell=lambda words: say(words, style="dim"))
         records.append(record)
         if folder:
@@ -54,18 +55,24 @@ def evaluate(
         typer.echo(json.dumps(records, indent=2))
 
 
-def subjects(paths: list[Path], together: bool, data_root: Path | None) -> list[tuple[Subject, Path | None]]:
+def subjects(
+    paths: list[Path], together: bool, passes: int, data_root: Path | None
+) -> list[tuple[Subject, Path | None]]:
     """What is to be judged, each with the folder that keeps its numbers."""
     from regrow.lab.evaluation import Subject
     from regrow.recipe.folders import runs_in
 
     tickets = [path for path in paths if path.suffix == ".safetensors"]
     folders = [folder.path for path in paths if path not in tickets for folder in runs_in(path)]
+
+    def of(path: Path) -> Subject:
+        return Subject.of(path, data_root, passes)
+
     if together:
-        return [(Subject.together(Subject.of(path, data_root) for path in [*folders, *tickets]), None)]
-    found: list[tuple[Subject, Path | None]] = [(Subject.of(path, data_root), path) for path in folders]
+        return [(Subject.together(map(of, [*folders, *tickets])), None)]
+    found: list[tuple[Subject, Path | None]] = [(of(path), path) for path in folders]
     if tickets:
-        found.append((Subject.together(Subject.of(path, data_root) for path in tickets), None))
+        found.append((Subject.together(map(of, tickets)), None))
     return found
 
 

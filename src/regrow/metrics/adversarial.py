@@ -57,6 +57,8 @@ def _direction(predict: Predict, x: Tensor, labels: Tensor) -> Tensor:
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         right = predict(x).gather(1, labels[:, None])
+        if not right.requires_grad:
+            raise RegrowError("what is attacked has no gradient in its inputs, as MC-dropout's passes: leave it out")
         (gradient,) = torch.autograd.grad(-right.clamp_min(TINY).log().sum(), x)
     return gradient.sign()
 

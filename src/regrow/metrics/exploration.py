@@ -1,4 +1,4 @@
-"""Exploration rate R_s: the share of weights ever active (Liu et al. 2021, arXiv:2102.02887), and its forecast."""
+"""The forecast of R_s, the share of weights ever active (Liu et al. 2021, arXiv:2102.02887)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 from regrow.core.schedules import Every, Schedule
-from regrow.core.topology import Shape, Topology
+from regrow.core.topology import Shape
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,6 @@ class Rates:
     step: int
     layers: Mapping[str, float]
     overall: float
-
-
-def explored_rates(explored: Topology, step: int) -> Rates:
-    """R_s = |union of the topologies so far| / |weights|, from `Sparsifier.explored`."""
-    return Rates(step, explored.densities(), explored.density)
 
 
 def forecast(

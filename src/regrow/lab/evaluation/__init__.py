@@ -2,6 +2,7 @@
 
 from regrow.lab.evaluation.asked import Asked
 from regrow.lab.evaluation.evaluate import evaluate
-from regrow.lab.evaluation.subject import Member, Subject
+from regrow.lab.evaluation.member import Member
+from regrow.lab.evaluation.subject import Subject
 
 __all__ = ["Asked", "Member", "Subject", "evaluate"]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regrow.core.errors import RegrowError
 from regrow.lab.evaluation.asked import Asked
 from regrow.lab.evaluation.shifts import attacked, corrupted, outside
 from regrow.lab.evaluation.subject import Subject
@@ -85,7 +86,7 @@ def _systems(subject: Subject, validation: tuple[Tensor, Tensor] | None) -> list
     names = [member.name for member in (*subject.members, *subject.others)]
     count = len(subject.members)
     one = torch.eye(len(names), dtype=torch.float64)
-    alone = [System(f"ticket {n}" if n.isdecimal() else n, row) for n, row in zip(names, one, strict=True)]
+    alone = [System(f"member {n}" if n.isdecimal() else n, row) for n, row in zip(names, one, strict=True)]
     if count == 1:
         return alone
     together = [System("ensemble", one[:count].mean(0))]
@@ -157,8 +158,13 @@ def _corruptions(
             for system in systems:
                 kinds = records[system.name].setdefault("corruption", {}).setdefault("kinds", {})
                 kinds.setdefault(kind, []).append(_plain(system.of(members), labels))
+    if len(left_out) == len(STANDARD) + len(EXTRA):
+        raise RegrowError(
+            f"inputs of shape {subject.data.shape} cannot be corrupted here, and there are no official files "
+            "(CIFAR-10-C, CIFAR-100-C, ImageNet-C) in the data root: put them there, or leave out --corruptions"
+        )
     for record in records.values():
-        found = record.get("corruption", {}).get("kinds", {})
+        found = record["corruption"]["kinds"]
         rows = [row for kind in found if kind in STANDARD for row in found[kind]]
         if rows:
             record["corruption"] |= {key: fmean(row[key] for row in rows) for key in rows[0]}

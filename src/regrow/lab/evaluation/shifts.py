@@ -14,7 +14,7 @@ from regrow.lab.evaluation.asked import NOISE
 from regrow.metrics.adversarial import Attack, Predict
 from regrow.train.data import Data, load
 from regrow.train.data.base import Batch
-from regrow.train.data.corruptions import CORRUPTIONS, corrupt
+from regrow.train.data.corruptions import CORRUPTIONS, corrupt, fits
 from regrow.train.data.fetch import default_root
 from regrow.train.data.official import cifar_c, imagenet_c
 
@@ -47,10 +47,7 @@ def corrupted(kind: str, severity: int, data: Data, split: str, root: Path | Non
     computed here; None where neither can be."""
     if split == "test" and (official := _official(kind, severity, data, root or default_root())) is not None:
         return official
-    possible = len(data.shape) == 3 and data.shape[0] in (1, 3) and kind in CORRUPTIONS
-    if not possible or (data.shape[0] == 1 and CORRUPTIONS[kind].colour):
-        return None
-    return _computed(kind, severity, data, split)
+    return _computed(kind, severity, data, split) if kind in CORRUPTIONS and fits(kind, data.shape) else None
 
 
 def _official(kind: str, severity: int, data: Data, root: Path) -> Iterator[Batch] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from regrow.core.errors import RegrowError
-from regrow.core.topology import Topology
+from regrow.lab.evaluation.member import Member, device, members_of
 from regrow.recipe.build import job_of
 from regrow.recipe.load import load as load_recipe
 from regrow.tickets import Ticket
@@ -20,21 +20,6 @@ from regrow.train.data import Data
 from regrow.train.job import Job
 from regrow.train.paths import RunFolder
 from regrow.train.state import restore
-
-
-@dataclass(frozen=True)
-class Member:
-    """One trained network: inputs [B, ...] -> probabilities [B, C], differentiable in the inputs."""
-
-    name: str
-    predict: Callable[[Tensor], Tensor]
-    topology: Topology | None = None
-
-    @classmethod
-    def of(cls, name: str, model: nn.Module, topology: Topology | None = None) -> Member:
-        """A model that returns logits; it is put into eval mode and its weights are never asked for gradients."""
-        model = model.eval().requires_grad_(False)
-        return cls(name, lambda x: model(x).float().softmax(-1), topology)
 
 
 @dataclass(frozen=True)
@@ -54,22 +39,25 @@ class Subject:
     others: tuple[Member, ...] = ()
 
     @classmethod
-    def of(cls, path: Path, data_root: Path | None = None) -> Subject:
+    def of(cls, path: Path, data_root: Path | None = None, passes: int = 0) -> Subject:
         """A run's tickets, or its last iterate where it has none; or the one ticket that `path` is.
+
+        Args:
+            passes: of the last iterate, with dropout on, as members (MC-dropout).
 
         Raises:
             RegrowError: no run there, an unfinished one, missing data, a damaged file.
         """
         if path.suffix == ".safetensors":
             folder = RunFolder(path.resolve().parent.parent)
-            return cls._of(folder, path.name, [path], data_root)
+            return cls._of(folder, path.name, [path], data_root, passes)
         folder = RunFolder(path)
         if not folder.finished:
             raise RegrowError(f"{path} is not finished, so there is nothing to judge. Go on with: regrow resume {path}")
-        return cls._of(folder, str(path), folder.tickets(), data_root)
+        return cls._of(folder, str(path), folder.tickets(), data_root, passes)
 
     @classmethod
-    def _of(cls, folder: RunFolder, name: str, tickets: Sequence[Path], data_root: Path | None) -> Subject:
+    def _of(cls, folder: RunFolder, name: str, tickets: Sequence[Path], data_root: Path | None, passes: int) -> Subject:
         if not folder.recipe.exists():
             raise RegrowError(
                 f"{folder.path} holds no recipe.yaml, which says what model and data a ticket belongs to: "
@@ -77,12 +65,14 @@ class Subject:
             )
         recipe = load_recipe(folder.recipe)
         job = job_of(recipe, recipe.seeds[0], data_root)
-        if not tickets:
+        if not tickets or passes:
             restore(job, folder)
             topology = job.sparsifier.topology if job.sparsifier else None
-            return cls(name, job.data, (Member.of("last", job.model, topology),))
+            model = job.model if device().type == "cpu" else _plain(job)
+            return cls(name, job.data, members_of("last", model, topology, passes))
         plain = _plain(job)
-        found = [_member(path, plain, "sparse" if recipe.backend == "sparse" else "masked") for path in tickets]
+        backend = "sparse" if recipe.backend == "sparse" and device().type == "cpu" else "masked"
+        found = [_member(path, plain, backend) for path in tickets]
         numbered = tuple(member for member in found if member.name.isdecimal())
         return cls(name, job.data, numbered or tuple(found), tuple(m for m in found if numbered and m not in numbered))
 

@@ -66,6 +66,13 @@ EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")  # published f
 STANDARD = (*(kind for kind in CORRUPTIONS if kind not in EXTRA), "frost")  # the 15 of cAcc, cNLL, cECE
 
 
+def fits(kind: str, shape: tuple[int, ...]) -> bool:
+    """Whether images of `shape` [C, H, W] can be corrupted by a kind in `CORRUPTIONS` here."""
+    if len(shape) != 3 or shape[0] not in (1, 3) or max(shape[1:]) > LARGEST:
+        return False
+    return shape[0] == 3 or not CORRUPTIONS[kind].colour
+
+
 def corrupt(x: Tensor, kind: str, severity: int, images: Sequence[int], seed: int = 0) -> Tensor:
     """Images [N, C, H, W] with pixels in [0, 1], corrupted; in 256 levels, as the official files store them.
 

@@ -8,6 +8,7 @@ from zoo import OPTIMIZERS, entries, loss_at, plain, tiny_model
 
 import regrow
 from regrow.core.patterns import UNSTRUCTURED
+from regrow.execution import native
 from regrow.execution.masked import MaskedBackend
 from regrow.execution.parts import survey
 
@@ -56,6 +57,24 @@ def test_sites_show_exact_values() -> None:
         assert torch.equal(site.signal("grad"), weight.grad[mask])
         assert site.target == random_topology(0).nnz_of(name)
         assert (site.moment, site.candidates, site.explored) == (None, None, None)
+
+
+@pytest.mark.skipif(native.isa() == "reference", reason="plain torch multiplies by zero, and NaN stays NaN")
+def test_outside_the_topology_nothing_stays_nan() -> None:
+    backend, model, optimizer = attached()
+    parts = {part.name: part.parameter for verdict in survey(model) for part in verdict.parts}
+    for parameter in parts.values():
+        parameter.grad = torch.full_like(parameter, torch.nan)
+    backend.mask_grads()
+    optimizer.step()
+    for name, mask in backend.topology.items():
+        assert (parts[name].isnan() == mask).all()
+    backend.commit(random_topology(1))
+    for name, mask in backend.topology.items():
+        stayed = mask & random_topology(0)[name]
+        values = [parts[name], *entries(optimizer, parts[name]).values()]
+        assert all((value.isnan() <= stayed).all() for value in values)
+        assert not parts[name][~mask].any()
 
 
 @pytest.mark.parametrize("frozen", [False, True])

@@ -48,7 +48,7 @@ def sparsify(
         method: a name from `regrow.METHODS`, or a Method.
         density: share of weights kept, in (0, 1]; or give `sparsity`, the share removed.
         total_steps: optimizer steps of the whole run: epochs * len(loader); or give a `plan`.
-        plan: phases, as `regrow.tickets.edst` and others make them, each a horizon of its own.
+        plan: phases, as `regrow.tickets.plan` makes them (EDST, Sup-tickets, ...), each a horizon of its own.
         topology: "erk", "er", "uniform", a distribution, "magnitude" (a trained model's largest), "built"
             (that of SparseLinear layers), a Topology.
         every: steps between updates (an int keeps the method's window), instead of the method's own.

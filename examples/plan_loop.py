@@ -15,8 +15,8 @@ model = nn.Sequential(nn.Linear(64, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReL
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
 batches = torch.arange(1400 - 1400 % 64).split(64)
 
-plan = edst(explore_steps=200, refine_steps=140, tickets=3)  # large steps, then a refinement and an escape per ticket
-sparsifier = regrow.sparsify(model, optimizer, method="rigl-itop", density=0.05, every=20, plan=plan)
+plan = edst(explore_steps=600, refine_steps=400, tickets=3)  # large steps, then a refinement and an escape per ticket
+sparsifier = regrow.sparsify(model, optimizer, method="rigl-itop", density=0.1, every=20, plan=plan)
 scheduler = PlanLR(optimizer, plan)
 
 tickets = []

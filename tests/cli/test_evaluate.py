@@ -40,7 +40,17 @@ def test_a_run_is_evaluated_and_its_numbers_kept(call: Call, backend: str) -> No
     run = finished(call, "--set", f"backend={backend}")
     shown = call("evaluate", "runs", "--ood", "noise", "--adversarial")
     assert shown.exit_code == 0, shown.output
-    for word in ("last", "NLL", "Brier", "ECE at T", "AUROC noise H", "FGSM %", "PGD %", "360 samples of test"):
+    for word in (
+        "last",
+        "NLL",
+        "Brier",
+        "ECE at T",
+        "AUROC of other data",
+        "noise H",
+        "FGSM %",
+        "PGD %",
+        "360 samples of test",
+    ):
         assert word in shown.stdout
     record = json.loads(run.evaluation.read_text())
     result = json.loads(run.result.read_text())

@@ -79,10 +79,11 @@ def subjects(
 def show(record: dict[str, Any]) -> None:
     """A record in tables."""
     typer.echo(f"{record['subject']}: {record['data']}, {record['samples']:,} samples of {record['split']}")
-    for cells in (clean, shifted):
+    for title, cells in (("", clean), (AUROC, told_apart), ("", shifted)):
         rows = [{"of": name} | cells(system) for name, system in record["systems"].items()]
-        if len(rows[0]) > 1:
-            print_table([{title: row.get(title, "-") for title in rows[-1]} for row in rows], left=["of"])
+        if len(rows[-1]) > 1:
+            typer.echo(title, nl=bool(title))
+            print_table([{column: row.get(column, "-") for column in rows[-1]} for row in rows], left=["of"])
     if apart := record["diversity"]:
         overlap = "" if apart["overlap"] is None else f", masks overlap by {apart['overlap']:.3f}"
         typer.echo(f"Two members disagree on {100 * apart['disagreement']:.2f} %, KL {apart['kl']:.4f}{overlap}.")
@@ -109,17 +110,24 @@ def clean(system: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def told_apart(system: dict[str, Any]) -> dict[str, str]:
+    """From each other data set, by each score."""
+    found = system.get("ood", {})
+    return {
+        f"{other} {SHORT[by]}": _short(row["auroc"], 3) for other, scores in found.items() for by, row in scores.items()
+    }
+
+
 def shifted(system: dict[str, Any]) -> dict[str, str]:
-    """Under what else was asked. AUROC by max-probability (p), entropy (H) and mutual information (MI)."""
+    """Corrupted and attacked."""
     row: dict[str, str] = {}
-    for other, scores in system.get("ood", {}).items():
-        row |= {f"AUROC {other} {SHORT[name]}": _short(found["auroc"], 3) for name, found in scores.items()}
     if "accuracy" in (worn := system.get("corruption", {})):
         row |= {"c%": _percent(worn["accuracy"]), "cNLL": _short(worn["nll"]), "cECE": _short(worn["ece"])}
     attacks = {name: found for name, found in system.get("adversarial", {}).items() if name != "eps"}
     return row | {f"{name.upper()} %": _percent(found["accuracy"]) for name, found in attacks.items()}
 
 
+AUROC = "AUROC of other data, by max-probability (p), entropy (H) and mutual information (MI):"
 SHORT = {"max_probability": "p", "entropy": "H", "mutual_information": "MI"}
 
 

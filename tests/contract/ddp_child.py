@@ -10,11 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from small_run import small_job, small_model
 from torch import distributed
 
+import regrow
 from regrow.core.errors import RegrowError
 from regrow.core.topology import Topology
+from regrow.tickets.plan import PlanLR, sup_tickets
+from regrow.tickets.superpose import CIA
 from regrow.train import checkpoint
 from regrow.train.devices import launched
 from regrow.train.job import Job
@@ -83,9 +87,21 @@ def other_weights() -> Job:
     return job
 
 
+def on_a_plan(cycle: int = 3) -> Job:
+    """Half the run trains, then two cycles that explore, whose tickets are averaged."""
+    job = small_job()
+    plan = sup_tickets(12 - 2 * cycle, cycle, 2)
+    model = small_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    sparsifier = regrow.sparsify(model, optimizer, method="rigl-itop", density=0.2, plan=plan, every=2, seed=3)
+    changes = {"scheduler": PlanLR(optimizer, plan), "plan": plan, "superposition": CIA}
+    return dataclasses.replace(job, model=model, optimizer=optimizer, sparsifier=sparsifier, **changes)
+
+
 DISAGREEMENTS: dict[str, Callable[[], Job]] = {
     "other seed": lambda: small_job(seed=3 + RANK),
     "other batch size": lambda: dataclasses.replace(small_job(), batch_size=16 + 8 * RANK),
+    "other plan": lambda: on_a_plan(cycle=3 - RANK),
     "other weights": other_weights,
     "other topology": other_topology,
 }
@@ -110,6 +126,7 @@ def main(root: Path) -> None:
             job = small_job()
             fit(job, RunFolder(root / "resumed"), fabric)
             seen["resumed"] = ends_of(job)
+        seen["tickets"] = fit(on_a_plan(), RunFolder(root / "tickets"), fabric)
         for name, make in DISAGREEMENTS.items():
             seen[name] = refusal(make, RunFolder(root / name), fabric)
     (root / f"rank{RANK}.json").write_text(json.dumps(seen))

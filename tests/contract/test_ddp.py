@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from regrow.tickets import Ticket
 from regrow.train import record
 from regrow.train.paths import RunFolder
 
@@ -55,6 +56,15 @@ def test_both_ranks_return_the_record_that_rank_0_wrote(ranks: tuple[Seen, Seen]
     assert (ranks[0]["told"], ranks[1]["told"]) == (12, 0)
 
 
+def test_both_ranks_judge_the_same_tickets(ranks: tuple[Seen, Seen], folder: Path) -> None:
+    timeless = [{k: v for k, v in seen["tickets"].items() if not k.startswith("seconds")} for seen in ranks]
+    assert timeless[0] == timeless[1]
+    assert [row["step"] for row in timeless[0]["tickets"]] == [9, 12]
+    stored = RunFolder(folder / "tickets")
+    assert stored.ticket(1).exists()
+    assert Ticket.load(stored.superposed).topology.nnz == timeless[0]["superposed"]["nnz"]
+
+
 def test_both_ranks_resume_bit_for_bit(ranks: tuple[Seen, Seen]) -> None:
     assert ranks[0]["resumed"] == ranks[0]["whole"]
     assert ranks[1]["resumed"] == ranks[1]["whole"]
@@ -64,7 +74,8 @@ def test_both_ranks_resume_bit_for_bit(ranks: tuple[Seen, Seen]) -> None:
     ("what", "message"),
     [
         ("other seed", "step 0: the ranks' topologies differ"),
-        ("other batch size", "the plans differ between ranks"),
+        ("other batch size", "the settings differ between ranks"),
+        ("other plan", "the plans differ between ranks"),
         ("other weights", "the initial weights differ between ranks"),
         ("other topology", "step 3: the ranks' topologies differ"),
     ],

@@ -24,7 +24,8 @@ def check_agreement(job: Job, fabric: Fabric) -> None:
     if fabric.world_size == 1:
         return
     mine = {
-        "settings": f"{job.identity} {job.plan}",
+        "settings": str(job.identity),
+        "plans": str([(phase.steps, phase.explore, phase.evolve, phase.capture) for phase in job.plan]),
         "initial weights": checkpoint.digest(dict(job.model.state_dict())),
         "topologies": job.sparsifier.topology.digest() if job.sparsifier else "dense",
     }

@@ -89,7 +89,7 @@ def highest(score: Tensor, n: int) -> Result:
     if not _serves(score) or score.dtype is not torch.float32:
         return NotImplemented
     chosen = torch.empty(n, dtype=torch.int64)
-    native.call("select", *_set(score), n, chosen, torch.get_num_threads())
+    native.done(native.call("select", *_set(score), n, chosen, torch.get_num_threads()))
     return chosen
 
 

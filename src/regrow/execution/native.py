@@ -67,7 +67,7 @@ def serves(*activations: Tensor) -> bool:
 
 def product(index: Index, values: Tensor, bias: Tensor | None, x: Tensor, y: Tensor) -> None:
     """y [N, out] = x W^T + b; x [N, in] in lanes or in rows, y in lanes, of one type; values and bias float32."""
-    _done(_library().regrow_product(*_matrix(index, values), _at(bias), *_batch(x), _at(y), *_work(x)))
+    done(_library().regrow_product(*_matrix(index, values), _at(bias), *_batch(x), _at(y), *_work(x)))
 
 
 def gradients(
@@ -84,7 +84,7 @@ def gradients(
     grad and x in lanes or in rows, dx as x but in lanes without dw, of one type; values, dw, db float32.
     """
     results = map(_at, (dx, dw, db))
-    _done(_library().regrow_gradients(*_matrix(index, values), *_batch(grad), *_batch(x), *results, *_work(x)))
+    done(_library().regrow_gradients(*_matrix(index, values), *_batch(grad), *_batch(x), *results, *_work(x)))
 
 
 def _matrix(index: Index, values: Tensor) -> tuple[int, int, int, int, int]:
@@ -132,7 +132,7 @@ def _grid(x: Tensor) -> tuple[bool, int, int, int]:
 def index(positions: Tensor, shape: tuple[int, int], table: Tensor) -> None:
     """Fill the table of an `Index` from ascending flat positions [nnz], int32 or int64."""
     wide = positions.dtype is torch.int64
-    _done(_library().regrow_index(_at(positions), wide, positions.numel(), *shape, _at(table), torch.get_num_threads()))
+    done(_library().regrow_index(_at(positions), wide, positions.numel(), *shape, _at(table), torch.get_num_threads()))
 
 
 def pack(active: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ def _at(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def _done(failed: int) -> None:
+def done(failed: int) -> None:
     if failed:
         raise MemoryError("regrow's kernels found no memory for their scratch")
 

@@ -1,20 +1,43 @@
 /* Sets of positions: ascending and distinct. What a function yields is said by the plain one it stands for, in
-   core/positions.py. Where two random sets meet no branch could be foreseen: the loops of both have none. */
+   core/positions.py.
+
+   Where two random sets meet, no branch could be foreseen: the loops have none. What then takes time is that a step
+   waits for the one before; so a thread goes through LANES shares of its work at once, a step of each in turn. */
 #include <string.h>
 
 #include "share.h"
 
-INLINE int64_t sources(const void *old, int64_t n, const void *fresh, int64_t k, int64_t end, int wide, int32_t *source) {
-    int64_t i = k < end ? below(old, wide, n, get(fresh, wide, k)) : 0, found = 0;
-    while (i < n && k < end) {
-        const int64_t a = get(old, wide, i), b = get(fresh, wide, k);
-        if (source) source[k] = a == b ? (int32_t)i : -1;
-        found += a == b;
-        i += a <= b;
-        k += b <= a;
+#define LANES 4
+#define EACH_LANE for (int l = 0; l < LANES; l++)
+
+INLINE void source_step(const void *old, const void *fresh, int wide, int64_t *i, int64_t *k, int32_t *source,
+                        int64_t *found) {
+    const int64_t a = get(old, wide, *i), b = get(fresh, wide, *k);
+    if (source) source[*k] = a == b ? (int32_t)*i : -1;
+    *found += a == b;
+    *i += a <= b;
+    *k += b <= a;
+}
+
+INLINE int64_t sources(const void *old, int64_t n, const void *fresh, int64_t first, int64_t end, int wide,
+                       int32_t *source) {
+    int64_t i[LANES], k[LANES], stop[LANES], found[LANES] = {0}, total = 0;
+    EACH_LANE {
+        k[l] = first + (end - first) * l / LANES;
+        stop[l] = first + (end - first) * (l + 1) / LANES;
+        i[l] = k[l] < stop[l] ? below(old, wide, n, get(fresh, wide, k[l])) : n;
     }
-    for (; source && k < end; k++) source[k] = -1;
-    return found;
+    for (int all = 1;;) {
+        EACH_LANE all &= (i[l] < n) & (k[l] < stop[l]);
+        if (!all) break;
+        EACH_LANE source_step(old, fresh, wide, &i[l], &k[l], source, &found[l]);
+    }
+    EACH_LANE {
+        while (i[l] < n && k[l] < stop[l]) source_step(old, fresh, wide, &i[l], &k[l], source, &found[l]);
+        for (; source && k[l] < stop[l]; k[l]++) source[k[l]] = -1;
+        total += found[l];
+    }
+    return total;
 }
 
 /* source[k] = where in `old` fresh[k] is, else -1; with no `source`, only counts. Returns how many are in both. */
@@ -24,54 +47,93 @@ EXPORT int64_t regrow_sources(const void *old, int64_t n, const void *fresh, int
 #pragma omp parallel num_threads(n + m < ENOUGH ? 1 : threads) reduction(+ : found)
     {
         const int64_t first = part(m, 0), end = part(m, 1);
-        found = wide ? sources(old, n, fresh, first, end, 1, source) : sources(old, n, fresh, first, end, 0, source);
+        if (!source) found = wide ? sources(old, n, fresh, first, end, 1, 0) : sources(old, n, fresh, first, end, 0, 0);
+        else if (wide) found = sources(old, n, fresh, first, end, 1, source);
+        else found = sources(old, n, fresh, first, end, 0, source);
     }
     return found;
 }
 
-INLINE int64_t merge(const void *a, int64_t i, int64_t n, const void *b, int64_t j, int64_t m, int wide, void *to) {
-    int64_t k = i + j;
-    while (i < n && j < m) {
-        const int64_t x = get(a, wide, i), y = get(b, wide, j);
-        put(to, wide, k++, x < y ? x : y);
-        i += x <= y;
-        j += y <= x;
-    }
-    while (i < n) put(to, wide, k++, get(a, wide, i++));
-    while (j < m) put(to, wide, k++, get(b, wide, j++));
-    return k;
+INLINE void merge_step(const void *a, int64_t *i, const void *b, int64_t *j, int wide, void *to, int64_t *k) {
+    const int64_t x = get(a, wide, *i), y = get(b, wide, *j);
+    put(to, wide, (*k)++, x < y ? x : y);
+    *i += x <= y;
+    *j += y <= x;
 }
 
-/* to [n + m] = what is in either; returns how many. A thread takes its share of `a`, and of `b` what lies there. */
+/* Of LANES shares of a, beginning at i[0], i[1], ..., and what of b lies there: the union of each, to [i + j] on.
+   Then k is where they end. */
+INLINE void merge(const void *a, const int64_t *first, const void *b, const int64_t *second, int wide, void *to,
+                  int64_t *k) {
+    int64_t i[LANES], j[LANES];
+    EACH_LANE {
+        i[l] = first[l];
+        j[l] = second[l];
+        k[l] = i[l] + j[l];
+    }
+    for (int all = 1;;) {
+        EACH_LANE all &= (i[l] < first[l + 1]) & (j[l] < second[l + 1]);
+        if (!all) break;
+        EACH_LANE merge_step(a, &i[l], b, &j[l], wide, to, &k[l]);
+    }
+    EACH_LANE {
+        while (i[l] < first[l + 1] && j[l] < second[l + 1]) merge_step(a, &i[l], b, &j[l], wide, to, &k[l]);
+        while (i[l] < first[l + 1]) put(to, wide, k[l]++, get(a, wide, i[l]++));
+        while (j[l] < second[l + 1]) put(to, wide, k[l]++, get(b, wide, j[l]++));
+    }
+}
+
+/* to [n + m] = what is in either; returns how many. */
 EXPORT int64_t regrow_union(const void *a, int64_t n, const void *b, int64_t m, int wide, void *to, int threads) {
     const int64_t size = wide ? 8 : 4;
     int64_t total = 0;
 #pragma omp parallel num_threads(n + m < ENOUGH ? 1 : threads)
     {
-        const int64_t i = part(n, 0), end = part(n, 1);
-        const int first = omp_get_thread_num() == 0, last = omp_get_thread_num() + 1 == omp_get_num_threads();
-        const int64_t j = first ? 0 : i < n ? below(b, wide, m, get(a, wide, i)) : m;
-        const int64_t stop = last || end == n ? m : below(b, wide, m, get(a, wide, end));
-        const int64_t k = wide ? merge(a, i, end, b, j, stop, 1, to) : merge(a, i, end, b, j, stop, 0, to);
-        IN_TURN {    /* what was in both has left gaps */
-            if (total < i + j) memmove((char *)to + total * size, (char *)to + (i + j) * size, (k - i - j) * size);
-            total += k - i - j;
+        const int64_t shares = omp_get_num_threads() * LANES;
+        int64_t i[LANES + 1], j[LANES + 1], k[LANES];
+        for (int l = 0; l <= LANES; l++) {
+            const int64_t share = omp_get_thread_num() * LANES + l;
+            i[l] = n * share / shares;
+            j[l] = share == 0 ? 0 : share == shares || i[l] == n ? m : below(b, wide, m, get(a, wide, i[l]));
+        }
+        if (wide) merge(a, i, b, j, 1, to, k);
+        else merge(a, i, b, j, 0, to, k);
+        IN_TURN EACH_LANE {    /* what was in both has left gaps */
+            const int64_t start = i[l] + j[l], count = k[l] - start;
+            if (total < start) memmove((char *)to + total * size, (char *)to + start * size, count * size);
+            total += count;
         }
     }
     return total;
 }
 
-INLINE void absent(const void *set, int64_t n, int wide, const int64_t *ranks, int64_t k, int64_t end,
-                   int64_t *to) {
-    int64_t low = 0, high = k < end ? n : 0;
-    while (low < high) {    /* the members that have at most ranks[k] absentees before them */
-        const int64_t middle = (low + high) / 2;
-        if (get(set, wide, middle) - middle <= ranks[k]) low = middle + 1;
-        else high = middle;
+INLINE void absent_step(const void *set, int wide, int64_t *low, const int64_t *ranks, int64_t *k, int64_t *to) {
+    const int found = get(set, wide, *low) - *low > ranks[*k];
+    to[*k] = ranks[*k] + *low;
+    *k += found;
+    *low += !found;
+}
+
+INLINE void absent(const void *set, int64_t n, int wide, const int64_t *ranks, int64_t first, int64_t end, int64_t *to) {
+    int64_t low[LANES], k[LANES], stop[LANES];
+    EACH_LANE {
+        k[l] = first + (end - first) * l / LANES;
+        stop[l] = first + (end - first) * (l + 1) / LANES;
+        low[l] = 0;
+        for (int64_t high = k[l] < stop[l] ? n : 0; low[l] < high;) {    /* members before ranks[k] */
+            const int64_t middle = (low[l] + high) / 2;
+            if (get(set, wide, middle) - middle <= ranks[k[l]]) low[l] = middle + 1;
+            else high = middle;
+        }
     }
-    for (; k < end; k++) {
-        while (low < n && get(set, wide, low) - low <= ranks[k]) low++;
-        to[k] = ranks[k] + low;
+    for (int all = 1;;) {
+        EACH_LANE all &= (low[l] < n) & (k[l] < stop[l]);
+        if (!all) break;
+        EACH_LANE absent_step(set, wide, &low[l], ranks, &k[l], to);
+    }
+    EACH_LANE {
+        while (low[l] < n && k[l] < stop[l]) absent_step(set, wide, &low[l], ranks, &k[l], to);
+        for (; k[l] < stop[l]; k[l]++) to[k[l]] = ranks[k[l]] + n;
     }
 }
 

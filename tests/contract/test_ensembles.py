@@ -112,6 +112,35 @@ def test_tied_weights_and_fused_projections(tmp_path: Path) -> None:
     torch.testing.assert_close(ensemble.logits(x)[1], model.eval()(x))
 
 
+class Attending(Tied):
+    """Without the shared weight, which the sparse backend refuses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.second = nn.Linear(8, 8)
+
+
+@pytest.mark.parametrize("part", ["[v]", "none"])
+def test_sparse_attention(part: str) -> None:
+    """Its projections are no modules that could be stacked: members run one after another."""
+    exclude = [f"attention.in_proj_weight{part}"] if part != "none" else []
+    tickets = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        model = Attending()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        sparsifier = sparse(model, optimizer, exclude=exclude, method="set", seed=seed, backend="sparse")
+        plain(model, optimizer, 1)
+        tickets.append(Ticket.of(model, sparsifier))
+        assert all(torch.equal(v, model.state_dict()[k]) for k, v in tickets[-1].state_dict().items())
+    x, _ = batch(9)
+    expected = torch.stack([ticket.apply(Attending()).eval()(x) for ticket in tickets])
+    ensemble = Ensemble(Attending(), tickets, "sparse")
+    assert "member after member" in ensemble.note
+    torch.testing.assert_close(ensemble.logits(x), expected)
+    torch.testing.assert_close(Ensemble(Attending(), tickets).logits(x), expected)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_load_for_inference(backend: str) -> None:
     ticket = trained(0, backend="sparse")
@@ -277,6 +306,12 @@ def test_refused_ensembles() -> None:
         Ensemble(mlp(), tickets).weigh([])
     with pytest.raises(RegrowError, match=r"'1\.bias' is \(40,\) in the ticket"):
         Ensemble(nn.Sequential(nn.Flatten(), nn.Linear(36, 41), *mlp()[2:]), tickets)
+    with pytest.raises(RegrowError, match="the model has no such weight"):
+        Ensemble(nn.Sequential(mlp()), tickets, "sparse")
+    sites = Topology({"1.weight": tickets[0].topology.index("1.weight")}, {"1.weight": (40, 36)})
+    fewer = Ticket(tickets[0].state_dict() | {"1.weight": tickets[0].state["1.weight"]}, sites)
+    with pytest.raises(RegrowError, match="the same sparse sites"):
+        Ensemble(mlp(), [tickets[0], fewer])
     other = start("masked")
     with pytest.raises(RegrowError, match="backend='sparse'"):
         Ensemble(other[0], [conv_ticket(other)], "sparse")

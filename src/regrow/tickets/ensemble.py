@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from regrow.core.errors import RegrowError
+from regrow.core.errors import RegrowError, choose
+from regrow.execution import BACKENDS
 from regrow.execution.refuse import unwrap_model
-from regrow.tickets.stack import stack, stacked
+from regrow.tickets.load import load
+from regrow.tickets.stack import check, stack, stackable, stacked
 from regrow.tickets.ticket import Ticket
 
 _GRAPHS = 16
@@ -48,9 +50,16 @@ class Ensemble(nn.Module):
         if not tickets:
             raise RegrowError("an ensemble needs at least one ticket")
         self.members_count = len(tickets)
-        self.stack = stack(deepcopy(unwrap_model(model)).eval(), tickets, backend)
+        choose(BACKENDS, backend, "backend")
+        plain = deepcopy(unwrap_model(model)).eval()
+        check(plain, tickets)
+        self._one_pass = backend == "masked" or stackable(plain, tickets[0])
         self.note = "one pass for all members"
-        self._one_pass = len(tickets) > 1
+        if self._one_pass:
+            self.stack = stack(plain, tickets, backend)
+        else:
+            self.stack = nn.ModuleList(load(ticket, deepcopy(plain), backend) for ticket in tickets)
+            self.note = "member after member: not all sparse layers are plain nn.Linear modules"
         self._graphs: dict[tuple[torch.Size, torch.dtype, torch.device], Callable[..., Tensor]] = {}
         self._tensors: dict[str, Tensor] = {}
         self.register_buffer("weights", self._checked([1.0] * len(tickets) if weights is None else weights))
@@ -99,6 +108,8 @@ class Ensemble(nn.Module):
         return z
 
     def _in_turn(self, x: Tensor) -> Tensor:
+        if isinstance(self.stack, nn.ModuleList):
+            return torch.stack([member(x) for member in self.stack])
         tensors = stacked(self.stack).items()
         states = ({name: tensor[m] for name, tensor in tensors} for m in range(self.members_count))
         return torch.stack([functional_call(self.stack, state, (x,)) for state in states])

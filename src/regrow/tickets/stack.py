@@ -7,29 +7,32 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from regrow.core.errors import RegrowError, choose
-from regrow.execution import BACKENDS
-from regrow.execution.parts import locate
-from regrow.execution.sparse_sites import layers_of
+from regrow.core.errors import RegrowError
 from regrow.tickets.members import MembersLinear, PlainLinear
 from regrow.tickets.ticket import Ticket
 
 
-def stack(model: nn.Module, tickets: Sequence[Ticket], backend: str) -> nn.Module:
-    """Turn `model` into the stack of these tickets.
+def stackable(model: nn.Module, ticket: Ticket) -> bool:
+    """Can the sparse layers of several members be one? Those of plain nn.Linear modules on the CPU can."""
+    owners = [model.get_submodule(site.rpartition(".")[0]) for site in ticket.topology]
+    shared = {*ticket.tied.values()} & {*ticket.topology}
+    return not shared and all(type(owner) is nn.Linear and owner.weight.device.type == "cpu" for owner in owners)
 
-    Raises:
-        RegrowError: a ticket does not fit the model, or the backend cannot run it.
+
+def check(model: nn.Module, tickets: Sequence[Ticket]) -> None:
+    """Raises:
+    RegrowError: a ticket does not fit the model, or not the others.
     """
-    choose(BACKENDS, backend, "backend")
-    first = tickets[0]
     for ticket in tickets:
         ticket.check(model)
-        if ticket.topology.shapes != first.topology.shapes or ticket.tied != first.tied:
+        if ticket.topology.shapes != tickets[0].topology.shapes or ticket.tied != tickets[0].tied:
             raise RegrowError("the tickets of an ensemble must have the same sparse sites; these are of different runs")
+
+
+def stack(model: nn.Module, tickets: Sequence[Ticket], backend: str) -> nn.Module:
+    """Turn `model` into the stack of these tickets. On the sparse backend it must be `stackable`."""
     model.requires_grad_(False)
     if backend == "sparse":
-        layers_of(model, locate(model, first.topology))  # refuses what is no linear layer
         model = _with_members(model, tickets)
     for layer in model.modules():
         if type(layer) is nn.Linear:
@@ -42,7 +45,7 @@ def stack(model: nn.Module, tickets: Sequence[Ticket], backend: str) -> nn.Modul
             _put(model, name, torch.stack([state[name] for state in states]).to(tensor.device))
         else:  # a buffer that is in no state_dict
             _put(model, name, tensor.expand(len(tickets), *tensor.shape))
-    for name, shared in first.tied.items():
+    for name, shared in tickets[0].tied.items():
         _put(model, name, _get(model, shared))
     return model
 

@@ -70,8 +70,8 @@ class Ticket:
         return self._whole({name: self.dense(name) for name in self.topology})
 
     def held_state(self) -> dict[str, Tensor]:
-        """That of the model on the sparse backend: a site's tensor is its values [nnz]."""
-        return self._whole({name: self.dense(name) for name in self.topology if name.endswith("]")})
+        """That of the model on the sparse backend: a sparse weight is the vector of its values."""
+        return self._whole({key: value.flatten() for key, value in self.state.items() if key.endswith("]")})
 
     def _whole(self, sites: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The state under the model's own keys, with these tensors for sites."""
@@ -157,7 +157,7 @@ def _values(part: Part, at: Tensor) -> Tensor:
     if part.built is not None:  # a sparse layer: its parameter is the vector of its values
         if not torch.equal(part.built.long().cpu(), at.long()):
             raise RegrowError(f"{part.name!r} is on another topology than the one given; pass the sparsifier")
-        return part.parameter
+        return part.parameter[part.start : part.start + at.numel()]
     flat = part.of(part.parameter)
     values = flat[at.to(flat.device).long()]
     outside = int(flat.count_nonzero() - values.count_nonzero())

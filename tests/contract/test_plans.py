@@ -226,6 +226,13 @@ def test_a_plan_of_another_length_is_refused(folders: Folders) -> None:
         fit(dataclasses.replace(job(edst(6, 6, 1)), epochs=3), folders("run"))
 
 
+def test_who_follows_the_plan(folders: Folders) -> None:
+    with pytest.raises(RegrowError, match="the sparsifier follows another plan"):
+        fit(dataclasses.replace(job(edst(6, 6, 2)), plan=edst(6, 6, 2, escape=0.7)), folders("run"))
+    with pytest.raises(RegrowError, match="a dense network has nowhere to go"):
+        fit(job(edst(6, 6, 2), method=None), folders("run"))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -19,6 +19,7 @@ from regrow.recipe.optim import plan_of
 from regrow.recipe.schema import Recipe
 from regrow.sparsifier.timetable import Timetable
 from regrow.tickets import Ticket
+from regrow.tickets.basin import Barrier
 from regrow.tickets.plan import capture_steps, learning_rate, total_steps
 from regrow.tickets.superpose import CAA, CIA, CIMA
 from regrow.train import checkpoint, models
@@ -153,6 +154,21 @@ def test_a_sup_tickets_run_leaves_its_average(tmp_path: Path) -> None:
     )
     assert len(result["tickets"]) == 3
     assert result["superposed"]["by"] == "cima 0.8"
+
+
+def test_tickets_of_another_basin_are_left_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The refusal is in the result, and nothing is averaged."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Barrier, "height", 0.7)
+        folder, result, _ = run("sup-tickets", tmp_path, "superpose={name: cia, guard: 0.5}")
+    assert result["superposed"] is None
+    assert "ticket 1 lies in another basin than ticket 0" in result["refused"]
+    assert "0.5 is let pass (loss along the line: " in result["refused"]
+    assert not folder.superposed.exists()
+    folder, result, _ = run("sup-tickets", tmp_path, "superpose={name: cia, guard: 1000.0}")
+    assert result["superposed"]["test_accuracy"] > 0
+    with pytest.raises(RegrowError, match="there is none; hold one out"):
+        run("sup-tickets", tmp_path, "superpose={name: cia, guard: 1.0}", "data.validation=0.0")
 
 
 def test_what_averages() -> None:

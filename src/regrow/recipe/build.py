@@ -60,6 +60,7 @@ def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
         plan=plan,
         selection=recipe.plan.selection if recipe.plan else "last",
         superposition=recipe.average.build() if recipe.average else None,
+        guard=recipe.average.guard if recipe.average else None,
         reestimate=recipe.average is not None and recipe.average.batch_norm == "reestimate",
     )
 

@@ -215,6 +215,10 @@ class SuperposeSpec(Spec):
         "average", description="statistics averaged too, or estimated anew in a pass over the training set"
     )
 
+    guard: float | None = Field(
+        None, ge=0, description="highest loss barrier between tickets, on validation, at which they are averaged"
+    )
+
     @model_validator(mode="after")
     def _fitting(self) -> SuperposeSpec:
         if self.decay is not None and self.name != "cima":

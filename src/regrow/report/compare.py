@@ -106,7 +106,7 @@ def _row(name: str, runs: int, results: list[Record]) -> Row:
 def _of_tickets(row: Row, results: list[Record]) -> list[Row]:
     """The runs' tickets: several together, each run's; and averaged into one."""
     together = [result["ensemble"] for result in results if result.get("ensemble", {}).get("members", 1) > 1]
-    averaged = [result["superposed"] for result in results if "superposed" in result]
+    averaged = [result["superposed"] for result in results if result.get("superposed")]
     made = []
     if together:
         nnz = sum(ticket["nnz"] for ticket in results[0]["tickets"]) or None

@@ -12,6 +12,7 @@ from regrow.core.errors import RegrowError
 from regrow.core.topology import Topology
 from regrow.metrics.calibration import accuracy, ece, nll
 from regrow.tickets import Ticket, load
+from regrow.tickets.basin import Guarded, OtherBasin
 from regrow.tickets.plan import capture_steps, ticket_at, total_steps
 from regrow.tickets.superpose import reestimate, superpose
 from regrow.train.evaluate import answers
@@ -30,13 +31,12 @@ class Harvest:
     """Takes a job's tickets into its folder. `best` is all it remembers, for the checkpoint."""
 
     def __init__(self, job: Job, folder: RunFolder, fabric: Fabric) -> None:
-        if job.plan and total_steps(job.plan) != job.total_steps:
+        check_plan(job)
+        if (job.selection == "best" or job.guard is not None) and "val" not in job.data.splits:
             raise RegrowError(
-                f"the plan has {total_steps(job.plan)} steps, the run {job.total_steps} ({job.epochs} epochs of "
-                f"{job.steps_per_epoch}); make them equal"
+                "the best tickets and the barriers between tickets are found on a validation split, and there is none; "
+                "hold one out, or take the last tickets unguarded"
             )
-        if job.selection == "best" and "val" not in job.data.splits:
-            raise RegrowError("the best ticket on validation needs a validation split; hold one out, or take the last")
         self.job, self.folder, self.fabric = job, folder, fabric
         self.best: float | None = None  # validation accuracy of the ticket being sought
         self._due = capture_steps(job.plan)
@@ -86,7 +86,11 @@ class Harvest:
         if job.superposition is None:
             return {}
         tickets = (Ticket.load(self.folder.ticket(number)) for number in range(len(self._due)))
-        average = superpose(tickets, job.superposition())
+        into = job.superposition() if job.guard is None else Guarded(job.superposition(), self._loss, job.guard)
+        try:
+            average = superpose(tickets, into)
+        except OtherBasin as error:
+            return {"superposed": None, "refused": str(error)}
         if job.reestimate:
             batches = job.data.train(job.batch_size, job.seed, job.epochs)
             average = reestimate(average, self._plain().to(self.fabric.device), batches, self.fabric.device)
@@ -112,13 +116,31 @@ class Harvest:
         """The live model's architecture, as a copy on the CPU."""
         return copy.deepcopy(self.job.model).cpu()
 
-    def _answers(self, ticket: Ticket) -> tuple[Tensor, Tensor]:
+    def _loss(self, ticket: Ticket) -> float:
+        return self.job.loss(*self._answers(ticket, "val")).item()
+
+    def _answers(self, ticket: Ticket, split: str = "test") -> tuple[Tensor, Tensor]:
         backend = self.job.sparsifier.backend_name if self.job.sparsifier else "masked"
         model = load(ticket, self._plain(), backend).to(self.fabric.device)
-        found = answers(model, self.job.data, "test", self.fabric)
+        found = answers(model, self.job.data, split, self.fabric)
         if found is None:
-            raise RegrowError("tickets are judged on the test split, which is empty")
+            raise RegrowError(f"tickets are judged on the {split} split, which is empty")
         return found
+
+
+def check_plan(job: Job) -> None:
+    """Raises:
+    RegrowError: the run has another length than its plan, or nothing in it follows the plan's topologies.
+    """
+    if job.plan and total_steps(job.plan) != job.total_steps:
+        raise RegrowError(
+            f"the plan has {total_steps(job.plan)} steps, the run {job.total_steps} ({job.epochs} epochs of "
+            f"{job.steps_per_epoch}); make them equal"
+        )
+    if job.sparsifier and job.sparsifier.plan != job.plan:
+        raise RegrowError("the sparsifier follows another plan than the run; give both the same")
+    if not job.sparsifier and any(phase.explore for phase in job.plan):
+        raise RegrowError("the plan explores, but a dense network has nowhere to go; give a method, or a plan like fge")
 
 
 def quality(found: tuple[Tensor, Tensor] | None) -> Record:

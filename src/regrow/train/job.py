@@ -41,6 +41,7 @@ class Job:
         plan: the run's phases, as long as the run; tickets are taken where it says. Scheduler and sparsifier follow it.
         selection: a ticket is the "last" iterate of its phase, or the "best" of its epochs on the validation split.
         superposition: makes what averages the tickets at the end of the run; None for no average.
+        guard: the highest loss barrier between tickets on validation at which they are averaged; None does not look.
         reestimate: whether the average's BatchNorm statistics are estimated anew, or averaged too.
     """
 
@@ -61,6 +62,7 @@ class Job:
     plan: Plan = ()
     selection: Literal["last", "best"] = "last"
     superposition: Callable[[], Superposition] | None = None
+    guard: float | None = None
     reestimate: bool = False
 
     @property

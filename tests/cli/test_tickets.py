@@ -23,6 +23,10 @@ def test_an_ensemble_and_an_average_have_rows_of_their_own(call: Call) -> None:
         together["inference_flops_ratio"] == 3 * averaged["inference_flops_ratio"] == 3 * run["inference_flops_ratio"]
     )
     assert averaged["density"] == run["density"]
+    (folder,) = (row["runs"] for row in rows.values() if not row["tickets"])
+    words = call("show", f"runs/{folder}/seed_0").stdout
+    assert "2.safetensors (last, epoch 5)" in words
+    assert "averaged (cia)" in words
     assert all(row["nll"] > 0 and row["ece"] >= 0 for row in rows.values())
 
 

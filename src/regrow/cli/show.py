@@ -54,6 +54,10 @@ def _show_run(folder: RunFolder) -> None:
     if folder.finished:
         result = read_json(folder.result)
         typer.echo(f"finished after {result['steps']} steps, test accuracy {100 * result['test_accuracy']:.2f} %")
+        if "tickets" in result:
+            print_table(tickets(result), left=["ticket"])
+        if "refused" in result:
+            typer.echo(result["refused"])
     elif metrics:
         done = metrics[-1]
         typer.echo(f"epoch {done['epoch']} of {recipe.total_epochs}; go on with: regrow resume {folder.path}")
@@ -63,6 +67,24 @@ def _show_run(folder: RunFolder) -> None:
         typer.echo(", ".join(f"{key} {_short(value)}" for key, value in metrics[-1].items() if value is not None))
     if recipe.method and folder.checkpoint.exists():
         print_table(layers(folder, method_of(recipe.method)), left=["layer"])
+
+
+def tickets(result: dict[str, Any]) -> list[dict[str, str]]:
+    """The run's tickets by column title, what they are together, and their average."""
+    of = {f"{row['file']} ({result['selection']}, epoch {row['epoch']})": row for row in result["tickets"]}
+    of |= {f"{result['ensemble']['members']} together": result["ensemble"]}
+    if result.get("superposed"):
+        of |= {f"averaged ({result['superposed']['by']})": result["superposed"]}
+    return [
+        {
+            "ticket": name,
+            "test %": f"{100 * row['test_accuracy']:.2f}",
+            "NLL": f"{row['test_nll']:.4f}",
+            "ECE": f"{row['test_ece']:.4f}",
+            "weights": f"{row['nnz']:,}" if row.get("nnz") else "-",
+        }
+        for name, row in of.items()
+    ]
 
 
 def _short(value: Any) -> str:

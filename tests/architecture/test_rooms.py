@@ -65,5 +65,10 @@ def test_reports_read_folders_only() -> None:
 
 
 def test_a_method_never_learns_how_it_is_executed() -> None:
-    wrong = [str(f) for f in imports() if room_of(f.file) in ("core", "methods") and "nn" in f.name.split(".")]
+    """A saliency alone looks at a model: it scores a plain one, before there is anything to execute."""
+    wrong = [
+        str(f)
+        for f in imports()
+        if room_of(f.file) in ("core", "methods") and "nn" in f.name.split(".") and f.file != "core/saliency.py"
+    ]
     assert not wrong, "\n".join(wrong)

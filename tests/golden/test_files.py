@@ -15,6 +15,7 @@ NAMES = {
     "explored",
     "granet",
     "rigl_torch_update",
+    "saliency",
     "schedules",
     "sup_average",
 }

@@ -27,7 +27,7 @@ from regrow.execution.refuse import (
 )
 from regrow.methods.base import Method, describe
 from regrow.sparsifier.ranks import check_ranks
-from regrow.sparsifier.start import KEEPS, Start, start_topology, warn_if_trained
+from regrow.sparsifier.start import Start, called, keeps, start_topology, warn_if_trained
 from regrow.sparsifier.summary import summarise
 from regrow.sparsifier.tally import Tally
 from regrow.sparsifier.timetable import Period, Timetable, WholeRun, check_horizon
@@ -45,7 +45,8 @@ class Sparsifier:
         density: share of weights kept, in (0, 1]; None only with a `Topology` as start.
         total_steps: optimizer steps in the whole run, the horizon of the schedules; or give a `plan`.
         plan: the run's periods, each a horizon of its own, which may explore at their start and hold the topology.
-        topology: how the run starts: "erk", "er", "uniform", a distribution, "magnitude", "built", or a Topology.
+        topology: how the run starts: "erk", "er", "uniform", a distribution, "magnitude", a `Scored`, "built", or a
+            Topology.
         overrides: densities by name pattern; the other layers pay for them.
         include, exclude: patterns for the parameters that are sparse.
         pattern: which supports are legal.
@@ -72,7 +73,7 @@ class Sparsifier:
         self.plan = tuple(plan)
         self.timetable: Timetable[Period] = Timetable(self.plan or [WholeRun(total_steps)])
         self.backend_name, self.backend = backend, choose(BACKENDS, backend, "backend")()
-        self._start, self._density, self._overrides = topology, density, overrides
+        self._start, self._density, self._overrides = called(topology), density, overrides
         self._include, self._exclude = include, exclude
         self.step = 0
         self.last_update: dict[str, int] | None = None
@@ -93,8 +94,8 @@ class Sparsifier:
                 f"attention layer is left. Parameters: {seen}"
             )
         density = self.method.initial_density(self._density)
-        first = start_topology(parts, self._start, density, self._overrides, self.seed)
-        if not isinstance(self._start, Topology) and self._start not in KEEPS:
+        first = start_topology(self.model, parts, self._start, density, self._overrides, self.seed)
+        if not keeps(self._start):
             warn_if_trained(self.model, self.optimizer)
         self.backend.attach(self.model, first, self.optimizer)
         self._explored = Explored(self.topology)

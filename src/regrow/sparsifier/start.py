@@ -6,41 +6,45 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from regrow.core import positions, rng
 from regrow.core.distributions import DISTRIBUTIONS, Distribution, Overrides, counts
 from regrow.core.errors import RegrowError, choose
-from regrow.core.select import select
-from regrow.core.topology import Topology
+from regrow.core.ranking import refuse_collapse
+from regrow.core.saliency import SALIENCIES
+from regrow.core.topology import Shape, Topology
 from regrow.execution.parts import Part
+from regrow.sparsifier.scored import Scored, scored
 
-Start = str | Distribution | Topology
-KEEPS = ("magnitude", "built")
-"""Starts that keep what a model has learnt."""
+Start = str | Distribution | Topology | Scored
 
 
 def start_topology(
-    parts: Mapping[str, Part], start: Start, density: float | None, overrides: Mapping[str, float] | None, seed: int
+    model: nn.Module,
+    parts: Mapping[str, Part],
+    start: Start,
+    density: float | None,
+    overrides: Mapping[str, float] | None,
+    seed: int,
 ) -> Topology:
-    """The first topology: drawn at random by a distribution, the largest weights ("magnitude"), that of the model's
-    SparseLinear layers ("built"), or the one given.
+    """The first topology: drawn at random by a distribution, the weights of highest saliency ("snip", "magnitude"),
+    that of the model's SparseLinear layers ("built"), or the one given.
 
     Raises:
         RegrowError: an unknown start, a density that cannot be, or sites that differ from the model's.
     """
-    if overrides and (isinstance(start, Topology) or start in KEEPS):
-        raise RegrowError("overrides shape a random start; with topology='magnitude' or a Topology leave them out")
+    if overrides and (isinstance(start, Topology | Scored) or start == "built"):
+        raise RegrowError("overrides shape a random start; with a saliency or a Topology leave them out")
     if isinstance(start, Topology):
         return _given(parts, start, density)
+    if isinstance(start, Scored):
+        return scored(model, parts, start, _checked(density), seed)
     if start == "built" or any(part.built is not None for part in parts.values()):
         return _given(parts, _built(parts, start), density)
     density = _checked(density)
-    if start == "magnitude":
-        return largest(parts, density)
-    distribution = choose(DISTRIBUTIONS, start, "topology")() if isinstance(start, str) else start
+    distribution = DISTRIBUTIONS[start]() if isinstance(start, str) else start
     if overrides:
         distribution = Overrides(distribution, overrides)
     return drawn(parts, distribution, density, seed)
@@ -56,26 +60,19 @@ def drawn(parts: Mapping[str, Part], distribution: Distribution, density: float,
     return Topology(index, shapes)
 
 
-def largest(parts: Mapping[str, Part], density: float) -> Topology:
-    """The largest weights of the whole network, exactly round(density * numel) of them.
+def called(start: Start) -> Start:
+    """The start, if it is called by name: a saliency, a distribution, or the model's own sparse layers ("built")."""
+    if not isinstance(start, str) or start in ("built", *DISTRIBUTIONS):
+        return start
+    choose(dict.fromkeys(("built", *DISTRIBUTIONS, *SALIENCIES)), start, "topology")
+    return Scored(start)
 
-    Raises:
-        RegrowError: a layer would be left without weights.
-    """
-    flat = [part.of(part.parameter).abs().float().cpu() for part in parts.values()]
-    sizes = [f.numel() for f in flat]
-    mask = torch.zeros(sum(sizes), dtype=torch.bool).index_fill_(
-        0, select(torch.cat(flat), round(density * sum(sizes))), True
-    )
-    kept = torch.split(mask, sizes)
-    for name, piece in zip(parts, kept, strict=True):
-        if not piece.any():
-            raise RegrowError(
-                f"topology='magnitude' at density {density:g} leaves {name!r} without weights; exclude it or use 'erk'"
-            )
-    return Topology.from_masks(
-        {name: piece.view(part.shape) for (name, part), piece in zip(parts.items(), kept, strict=True)}
-    )
+
+def keeps(start: Start) -> bool:
+    """Whether it looks at what a model has learnt; a random start does not."""
+    if isinstance(start, Scored):
+        return start.saliency != "random"
+    return isinstance(start, Topology) or start == "built"
 
 
 def warn_if_trained(model: nn.Module, optimizer: Optimizer) -> None:
@@ -121,9 +118,17 @@ def _given(parts: Mapping[str, Part], topology: Topology, density: float | None)
     shapes = {name: part.shape for name, part in parts.items()}
     if topology.shapes != shapes:
         wrong = sorted(name for name in {*topology, *shapes} if topology.shapes.get(name) != shapes.get(name))
+        found = ", ".join(f"{name} ({_shape(topology.shapes, name)}, {_shape(shapes, name)})" for name in wrong[:5])
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise RegrowError(
-            f"the topology given and the model's sparse sites differ: {', '.join(wrong[:5])}; use include/exclude"
+            f"the topology given and the model's sparse sites differ: {found}{more} (shape given, shape in the model); "
+            "use include/exclude for layers that are to stay dense, or take the model that the topology is of"
         )
+    refuse_collapse(topology, "Take another mask, or exclude the layer so that it stays dense")
     if density is not None and abs(topology.density - density) > 0.5 / topology.numel:
         raise RegrowError(f"density {density:g} contradicts the topology given ({topology!r}); leave one of them out")
     return topology
+
+
+def _shape(shapes: Mapping[str, Shape], name: str) -> str:
+    return "x".join(map(str, shapes[name])) if name in shapes else "none"

@@ -9,15 +9,18 @@ from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
+from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
 from regrow.core.errors import RegrowError
 from regrow.core.patterns import UNSTRUCTURED, Pattern
+from regrow.core.saliency import Batch, LossFn
 from regrow.core.schedules import Every
 from regrow.methods import build, tuned
 from regrow.methods.base import Method
+from regrow.sparsifier.scored import Scored
 from regrow.sparsifier.shell import Sparsifier
-from regrow.sparsifier.start import Start
+from regrow.sparsifier.start import Start, called
 from regrow.sparsifier.timetable import Period
 
 
@@ -31,6 +34,8 @@ def sparsify(
     total_steps: int = 0,
     plan: Sequence[Period] = (),
     topology: Start = "erk",
+    batch: Batch | None = None,
+    loss: LossFn = cross_entropy,
     every: int | Every | None = None,
     overrides: Mapping[str, float] | None = None,
     include: Sequence[str] = (),
@@ -49,8 +54,11 @@ def sparsify(
         density: share of weights kept, in (0, 1]; or give `sparsity`, the share removed.
         total_steps: optimizer steps of the whole run: epochs * len(loader); or give a `plan`.
         plan: phases, as `regrow.tickets.plan` makes them (EDST, Sup-tickets, ...), each a horizon of its own.
-        topology: "erk", "er", "uniform", a distribution, "magnitude" (a trained model's largest), "built"
-            (that of SparseLinear layers), a Topology.
+        topology: "erk", "er", "uniform", a distribution, "snip", "grasp", "synflow", "taylor" (scored on `batch`),
+            "magnitude" (a trained model's largest), "random", a `Scored`, "built" (that of SparseLinear layers), a
+            Topology.
+        batch: (inputs, targets) that weights are scored on, ten of each class or more; synflow looks at the shape.
+        loss: (outputs, targets) -> the loss they are scored by.
         every: steps between updates (an int keeps the method's window), instead of the method's own.
         overrides: densities by name pattern, as {"fc.weight": .5}; the other layers pay for them.
         include, exclude: patterns for the parameters that are sparse.
@@ -72,6 +80,13 @@ def sparsify(
             raise RegrowError(f"sparsity {sparsity:g} is outside [0, 1); it is the share of weights removed")
         density = 1.0 - sparsity
     _refuse_misspelt(hyper)
+    start = called(topology)
+    if batch is not None:
+        if not isinstance(start, Scored):
+            raise RegrowError(
+                f"batch=... is what weights are scored on, but topology={topology!r} scores none; drop it"
+            )
+        start = replace(start, batch=batch, loss=loss)
     if not isinstance(method, str | Method):
         raise RegrowError(f"method={method!r} is neither a name from regrow.METHODS nor a Method")
     chosen = build(method, **hyper) if isinstance(method, str) else tuned(method, type(method).__name__, hyper)
@@ -80,7 +95,7 @@ def sparsify(
         density,
         total_steps,
         plan=plan,
-        topology=topology,
+        topology=start,
         overrides=overrides,
         include=include,
         exclude=exclude,

@@ -14,8 +14,9 @@ from torch.library import opcheck
 
 import regrow
 from regrow.execution import native
-from regrow.execution.lane_norms import LaneBatchNorm1d, LaneLayerNorm, give_back, take_over
+from regrow.execution.lane_norms import LaneBatchNorm1d, LaneLayerNorm
 from regrow.execution.norm_ops import in_lanes, norm
+from regrow.execution.swap import give_back, take_over
 
 SHAPES = [(2, 1), (3, 7), (16, 33), (130, 5), (67, 256), (2100, 9)]
 CASES = [(nn.LayerNorm, {}), (nn.BatchNorm1d, {})]

@@ -145,6 +145,6 @@ def test_candidates_of_blocks_are_those_of_the_whole(monkeypatch: pytest.MonkeyP
     y = weight.layer(x.requires_grad_())
     y.backward(grad)
     whole: Candidates = Unstructured().collect(grad.t() @ x.detach(), weight.at, 100)
-    found = weight.candidates(Unstructured(), 100, by_moment=False)
+    found = weight.candidates(weight.parts[0], Unstructured(), 100, by_moment=False)
     assert torch.equal(found.position, whole.position)
     assert torch.equal(found.score, whole.score)

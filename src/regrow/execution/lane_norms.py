@@ -7,14 +7,13 @@ code. Their copies and pickles are plain.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from regrow.execution.norm_ops import in_lanes, norm
-
-Kind = TypeVar("Kind", bound=nn.Module)
+from regrow.execution.sparse_linear import empty
 
 
 class LaneLayerNorm(nn.LayerNorm):
@@ -28,7 +27,7 @@ class LaneLayerNorm(nn.LayerNorm):
         return y.view(input.shape)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return plain, (nn.LayerNorm,), self.__dict__
+        return empty, (nn.LayerNorm,), self.__dict__
 
 
 class LaneBatchNorm1d(nn.BatchNorm1d):
@@ -55,25 +54,7 @@ class LaneBatchNorm1d(nn.BatchNorm1d):
                 running.lerp_(now.to(running.dtype), share)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return plain, (nn.BatchNorm1d,), self.__dict__
-
-
-LANES: dict[type[nn.Module], type[nn.Module]] = {nn.LayerNorm: LaneLayerNorm, nn.BatchNorm1d: LaneBatchNorm1d}
-"""What a layer of exactly this class becomes."""
-
-
-def take_over(model: nn.Module) -> list[nn.Module]:
-    """Make the model's normalisation layers keep lanes; those that it changed, for `give_back`."""
-    changed = [module for module in model.modules() if type(module) in LANES]
-    for module in changed:
-        module.__class__ = LANES[type(module)]
-    return changed
-
-
-def give_back(changed: list[nn.Module]) -> None:
-    back = {ours: theirs for theirs, ours in LANES.items()}
-    for module in changed:
-        module.__class__ = back.get(type(module), type(module))
+        return empty, (nn.BatchNorm1d,), self.__dict__
 
 
 def serves(input: Tensor, weight: Tensor | None) -> bool:
@@ -83,8 +64,3 @@ def serves(input: Tensor, weight: Tensor | None) -> bool:
     return (
         floats and input.is_cpu and (weight is None or weight.dtype in kinds) and input.numel() > 0 and in_lanes(input)
     )
-
-
-def plain(kind: type[Kind]) -> Kind:
-    """An empty module of torch's own class, to be filled by what a copy or a pickle holds."""
-    return kind.__new__(kind)

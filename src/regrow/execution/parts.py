@@ -19,6 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 from regrow.core.errors import RegrowError, nearest
 from regrow.core.topology import Shape
 from regrow.execution.refuse import refuse_lazy, refuse_module, refuse_weight
+from regrow.execution.sparse_attention import SparseAttention
 from regrow.execution.sparse_linear import SparseLinear
 
 FUSED = ("q", "k", "v")
@@ -31,7 +32,8 @@ _SPARSE_BY_DEFAULT = (nn.Linear, _ConvNd, nn.MultiheadAttention)
 class Part:
     """The rows of a parameter that one site covers: all of them, or a third of a fused projection.
 
-    `built`: the flat positions of the weights, if its layer was made as a SparseLinear.
+    `built`: the flat positions of the weights, if its layer is sparse: the parameter is then the vector of values.
+    `start`: where in the parameter the part begins.
     """
 
     name: str
@@ -178,13 +180,21 @@ def _refuse_modules(model: nn.Module, include: Sequence[str], exclude: Sequence[
 
 
 def _parts(name: str, parameter: nn.Parameter, owner: nn.Module) -> tuple[Part, ...]:
-    if isinstance(owner, SparseLinear) and parameter is owner.weight:
-        return (Part(name, parameter, 0, owner.index.shape, owner.index.positions()),)
-    shape = tuple(parameter.shape)
-    if not name.endswith("in_proj_weight"):
-        return (Part(name, parameter, 0, shape),)
-    block = (shape[0] // len(FUSED), *shape[1:])
-    return tuple(Part(f"{name}[{p}]", parameter, i * prod(block), block) for i, p in enumerate(FUSED))
+    leaf = name.rpartition(".")[2]
+    layer = owner.projections.get(leaf) if isinstance(owner, SparseAttention) else owner
+    built = layer.index if isinstance(layer, SparseLinear) and parameter is layer.weight else None
+    shape: Shape = tuple(parameter.shape) if built is None else built.shape
+    names = [f"{name}[{p}]" for p in FUSED] if leaf == "in_proj_weight" else [name]
+    block = (shape[0] // len(names), *shape[1:])
+    size = prod(block)
+    if built is None:
+        return tuple(Part(each, parameter, i * size, block) for i, each in enumerate(names))
+    at = built.positions()
+    ends = torch.searchsorted(at, torch.arange(len(names) + 1) * size).tolist()
+    return tuple(
+        Part(each, parameter, low, block, at[low:high] - i * size)
+        for i, (each, low, high) in enumerate(zip(names, ends, ends[1:], strict=False))
+    )
 
 
 def locate(model: nn.Module, names: Iterable[str]) -> dict[str, Part]:

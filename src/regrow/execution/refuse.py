@@ -10,6 +10,7 @@ from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
 from regrow.core.errors import RegrowError
+from regrow.execution.sparse_attention import SparseAttention
 from regrow.execution.sparse_linear import SparseLinear
 
 
@@ -42,6 +43,8 @@ def refuse_module(name: str, owner: nn.Module) -> None:
     """Refuses a layer that another sparsifier holds, or whose weight is computed from other tensors."""
     if isinstance(owner, SparseLinear) and owner.held:
         raise RegrowError(f"{f'{name}.weight'!r} is sparse already; finalize() the sparsifier it is under first")
+    for leaf in owner.projections if isinstance(owner, SparseAttention) else ():
+        raise RegrowError(f"{f'{name}.{leaf}'!r} is sparse already; finalize() the sparsifier it is under first")
     own = {key for key, _ in (*owner.named_parameters(recurse=False), *owner.named_buffers(recurse=False))}
     if parametrize.is_parametrized(owner) or {"weight_g", "weight_v"} <= own or {"weight_orig", "weight_u"} <= own:
         raise RegrowError(

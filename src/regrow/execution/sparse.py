@@ -12,11 +12,11 @@ from torch.optim import Optimizer
 from regrow.core.patterns import Pattern
 from regrow.core.site import Signal, Site
 from regrow.core.topology import Topology
-from regrow.execution.lane_norms import give_back, take_over
 from regrow.execution.optimizers import check_moment, fresh_state, group_of
-from regrow.execution.parts import locate
-from regrow.execution.sparse_sites import layers_of
+from regrow.execution.parts import Part, locate
+from regrow.execution.sparse_sites import places_of
 from regrow.execution.sparse_weight import SparseWeight
+from regrow.execution.swap import give_back, take_over
 
 
 class SparseBackend:
@@ -27,15 +27,16 @@ class SparseBackend:
     topology: Topology
 
     def attach(self, model: nn.Module, topology: Topology, optimizer: Optimizer | None = None) -> None:
-        layers = layers_of(model, locate(model, topology))
-        fresh = {name: _fresh(optimizer, layer) for name, layer in layers.items()}
+        places = places_of(model, locate(model, topology))
+        fresh = [_fresh(optimizer, place.layer) for place in places]
         self._optimizer, self.topology = optimizer, topology
         self._needs: frozenset[str] = frozenset()
         self._births: Mapping[str, int] = {}
         self._weights = {
-            name: SparseWeight(layer, topology.index(name), optimizer, fresh[name]) for name, layer in layers.items()
+            place.parts[0].name: SparseWeight(place.layer, place.parts, topology, optimizer, state)
+            for place, state in zip(places, fresh, strict=True)
         }
-        self._norms = take_over(model)
+        self._changed = take_over(model, places)
 
     def expect(self, needs: frozenset[str], births: Mapping[str, int]) -> None:
         self._needs, self._births = needs, births
@@ -54,15 +55,15 @@ class SparseBackend:
         return all(here for signal, here in arrived.items() if signal in self._needs)
 
     def sites(self, pattern: Pattern) -> dict[str, Site]:
-        return {name: self._site(name, weight, pattern) for name, weight in self._weights.items()}
+        return {part.name: self._site(part, w, pattern) for w in self._weights.values() for part in w.parts}
 
     def mask_grads(self) -> None:
         """None exist outside the topology."""
 
     @torch.no_grad()
     def commit(self, topology: Topology, reborn: Mapping[str, Tensor] | None = None) -> None:
-        for name, weight in self._weights.items():
-            weight.move(topology.index(name), (reborn or {}).get(name))
+        for weight in self._weights.values():
+            weight.move(topology, reborn or {})
         self.topology = topology
 
     def project(self) -> None:
@@ -81,7 +82,7 @@ class SparseBackend:
     @torch.no_grad()
     def restore(self, topology: Topology, buffers: Mapping[str, Tensor]) -> None:
         for name, weight in self._weights.items():
-            weight.adopt(topology.index(name))
+            weight.adopt(topology)
             buffer = buffers.get(name)
             weight.moment = None if buffer is None else buffer.to(weight.parameter)
         self.topology = topology
@@ -90,24 +91,26 @@ class SparseBackend:
     def detach(self) -> None:
         for weight in self._weights.values():
             weight.leave()
-        give_back(self._norms)
+        give_back(self._changed)
         self._weights = {}
 
     @torch.no_grad()
-    def _site(self, name: str, weight: SparseWeight, pattern: Pattern) -> Site:
+    def _site(self, part: Part, weight: SparseWeight, pattern: Pattern) -> Site:
+        name, topology = part.name, self.topology
         dense_moment = "dense_moment" in self._needs
         ranked_by: Signal = "moment" if dense_moment else "grad"
+        moment = "moment" in self._needs and self._optimizer is not None
         wants = bool(self._needs & {"dense_grad", "dense_moment"}) and name in self._births
         return Site(
             name=name,
-            shape=self.topology.shape(name),
-            index=weight.at,
-            weight=weight.parameter.detach(),
-            target=weight.target,
+            shape=part.shape,
+            index=topology.index(name),
+            weight=weight.of(part, weight.parameter.detach()),
+            target=weight.target[name],
             pattern=pattern,
-            grad=weight.grad("dense_grad" in self._needs) if "grad" in self._needs else None,
-            moment=weight.first_moment(dense_moment) if "moment" in self._needs and self._optimizer else None,
-            candidates=weight.candidates(pattern, self._births[name], dense_moment) if wants else None,
+            grad=weight.of(part, weight.grad("dense_grad" in self._needs)) if "grad" in self._needs else None,
+            moment=weight.of(part, weight.first_moment(dense_moment)) if moment else None,
+            candidates=weight.candidates(part, pattern, self._births[name], dense_moment) if wants else None,
             ranked_by=ranked_by,
         )
 

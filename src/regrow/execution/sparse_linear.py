@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -14,6 +15,8 @@ from regrow.core.errors import RegrowError
 from regrow.execution.held import AS_HELD
 from regrow.execution.index import Index
 from regrow.execution.ops import sparse_linear
+
+Kind = TypeVar("Kind", bound=nn.Module)
 
 _MOST_DENSE = 2**31 - 1
 """Weights a layer may have to be written out dense."""
@@ -40,6 +43,8 @@ class SparseLinear(nn.Linear):
     """The dense matrix last loaded, until the topology that belongs to it is known too, or the next step."""
     held: bool
     """Is it under a sparsifier?"""
+    plain: type[nn.Linear]
+    """What it was, and is again when it leaves."""
 
     def __init__(
         self, in_features: int, out_features: int, nnz: int, bias: bool = True, generator: Generator | None = None
@@ -60,23 +65,25 @@ class SparseLinear(nn.Linear):
     @classmethod
     def take_over(cls, layer: nn.Linear, at: Tensor) -> SparseLinear:
         """Make a plain layer sparse, in place: the same module and Parameter, of which the weights `at` remain."""
-        survivors = layer.weight.detach().reshape(-1)[at]
+        survivors, was = layer.weight.detach().reshape(-1)[at], type(layer)
         layer.__class__ = cls
         sparse = cast(SparseLinear, layer)
         refit(sparse.weight, survivors)
-        sparse._begin(at)
+        sparse._begin(at, was)
         return sparse
 
-    def _begin(self, at: Tensor) -> None:
+    def _begin(self, at: Tensor, plain: type[nn.Linear] = nn.Linear) -> None:
+        self.plain = plain
         self.index = Index.of(at, (self.out_features, self.in_features))
         self.loaded, self.held = None, False
 
     def leave(self) -> nn.Linear:
         """The plain layer again, with exact zeros."""
         refit(self.weight, self.dense(self.weight.detach()))
+        plain = self.plain
         for own in _OWN:
             delattr(self, own)
-        self.__class__ = nn.Linear  # type: ignore[assignment]
+        self.__class__ = plain  # type: ignore[assignment]
         return self
 
     def forward(self, input: Tensor) -> Tensor:
@@ -122,28 +129,33 @@ class SparseLinear(nn.Linear):
             raise RegrowError(f"{prefix}weight: {error}") from None
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        key = prefix + "weight"
+        found = self.take_in(state_dict, prefix + "weight", rest[-1])
+        if found is not None:
+            super()._load_from_state_dict(found, prefix, *rest)
+
+    def take_in(self, state_dict: Mapping[str, Any], key: str, errors: list[str]) -> Mapping[str, Any] | None:
+        """The state with the vector of this layer's weights in place of the dense matrix at `key`; None: misfit."""
         dense = state_dict.get(key)
-        if isinstance(dense, Tensor) and not AS_HELD.get():
-            if dense.shape != self.index.shape:
-                rest[-1].append(f"size mismatch for {key}: {tuple(dense.shape)} given, {self.index.shape} expected")
-                return
-            self.loaded = dense.detach()
-            state_dict = {**state_dict, key: self.loaded.reshape(-1)[self.index.positions()]}
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+        if not isinstance(dense, Tensor) or AS_HELD.get():
+            return state_dict
+        if dense.shape != self.index.shape:
+            errors.append(f"size mismatch for {key}: {tuple(dense.shape)} given, {self.index.shape} expected")
+            return None
+        self.loaded = dense.detach()
+        return {**state_dict, key: self.loaded.reshape(-1)[self.index.positions()]}
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         whole = nn.Parameter(self.dense(self.weight.detach()), self.weight.requires_grad)
         state = {key: value for key, value in self.__dict__.items() if key not in _OWN}
-        return _plain, (), state | {"_parameters": self._parameters | {"weight": whole}}
+        return empty, (self.plain,), state | {"_parameters": self._parameters | {"weight": whole}}
 
 
-_OWN = ("index", "loaded", "held")
+_OWN = ("index", "loaded", "held", "plain")
 
 
-def _plain() -> nn.Linear:
-    """A plain layer, to be filled by what a copy or a pickle holds."""
-    return nn.Linear.__new__(nn.Linear)
+def empty(kind: type[Kind]) -> Kind:
+    """An empty module of torch's own class, to be filled by what a copy or a pickle holds."""
+    return kind.__new__(kind)
 
 
 def refit(parameter: nn.Parameter, data: Tensor) -> None:

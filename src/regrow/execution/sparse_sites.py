@@ -1,60 +1,110 @@
-"""Which layers run truly sparse: the sites a SparseLinear can stand for, and one clear error for the others."""
+"""Which layers run truly sparse: what a SparseLinear can stand for, and one clear error for the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch.distributed as dist
 from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from regrow.core.errors import RegrowError
 from regrow.execution.parts import Part
-from regrow.execution.sparse_linear import SparseLinear
+from regrow.execution.sparse_linear import SparseLinear, empty
+
+_LINEAR = (nn.Linear, NonDynamicallyQuantizableLinear, SparseLinear)
+_IN_PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
-def layers_of(model: nn.Module, parts: Mapping[str, Part]) -> dict[str, nn.Linear]:
-    """The layer behind each site.
+@dataclass(frozen=True)
+class Place:
+    """A layer that runs sparse, and the sites that are its rows. If it is an input projection of `attention`, that
+    holds its weight under the name `leaf`, and the layer itself is in no module."""
+
+    layer: nn.Linear
+    parts: tuple[Part, ...]
+    leaf: str
+    attention: nn.MultiheadAttention | None = None
+
+
+def places_of(model: nn.Module, parts: Mapping[str, Part]) -> list[Place]:
+    """The layers behind the sites.
 
     Raises:
-        RegrowError: a site that is no Linear layer's own weight, a model off the CPU, more than one process.
+        RegrowError: a site that is no weight of a Linear layer or of attention, a model off the CPU, many processes.
     """
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         raise RegrowError(f"backend='sparse' trains in one process, here are {dist.get_world_size()}; use 'masked'")
     owners = _owners(model)
-    found = {name: owners[id(part.parameter)] for name, part in parts.items()}
-    unfit = {name: why for name, uses in found.items() if (why := _unfit(parts[name], uses))}
+    found: dict[int, Place] = {}
+    unfit = {name: why for name, part in parts.items() if (why := _unfit(part, owners[id(part.parameter)]))}
     if unfit:
         some = ", ".join(f"{name} ({why})" for name, why in list(unfit.items())[:3])
         raise RegrowError(
-            f"backend='sparse' runs nn.Linear layers so far, and {len(unfit)} of {len(parts)} sites are none: {some}; "
-            f"exclude=[{', '.join(repr(name) for name in list(unfit)[:3])}, ...] leaves them dense, or use "
-            "backend='masked'"
+            f"backend='sparse' runs nn.Linear and nn.MultiheadAttention layers so far, and {len(unfit)} of "
+            f"{len(parts)} sites are none: {some}; exclude=[{', '.join(map(repr, list(unfit)[:3]))}, ...] leaves them "
+            "dense, or use backend='masked'"
         )
-    return {name: layer for name, uses in found.items() for _, _, layer in uses if isinstance(layer, nn.Linear)}
+    for part in parts.values():
+        key = id(part.parameter)
+        found[key] = replace(found[key], parts=(*found[key].parts, part)) if key in found else _place(part, owners[key])
+    return list(found.values())
 
 
-Owner = tuple[str, nn.Module | None, nn.Module]
-"""The name under which a module holds a parameter, the module around it, and itself."""
+def layers_of(model: nn.Module, parts: Mapping[str, Part]) -> dict[str, nn.Linear]:
+    """The Linear layer behind each site, for what knows no other.
+
+    Raises:
+        RegrowError: as `places_of`; and a site of attention.
+    """
+    places = places_of(model, parts)
+    projections = [part.name for place in places if place.attention for part in place.parts]
+    if projections:
+        raise RegrowError(
+            f"{projections[0]!r} is a projection of nn.MultiheadAttention, no nn.Linear layer; use 'masked'"
+        )
+    return {part.name: place.layer for place in places for part in place.parts}
+
+
+Owner = tuple[str, nn.Module, nn.Module | None]
+"""The name under which a module holds a parameter, the module, and the one around it."""
 
 
 def _owners(model: nn.Module) -> dict[int, list[Owner]]:
-    parents = {id(child): parent for parent in model.modules() for child in parent.children()}
+    around = {id(child): parent for parent in model.modules() for child in parent.children()}
     owners: dict[int, list[Owner]] = {}
     for module in model.modules():
         for leaf, parameter in module.named_parameters(recurse=False):
-            owners.setdefault(id(parameter), []).append((leaf, parents.get(id(module)), module))
+            owners.setdefault(id(parameter), []).append((leaf, module, around.get(id(module))))
     return owners
 
 
-def _unfit(part: Part, uses: list[Owner]) -> str:
-    """Why this site cannot be a SparseLinear, or nothing."""
-    leaf, parent, layer = uses[0]
-    if len(uses) > 1:
-        return f"shared by {len(uses)} layers"
-    if type(layer) not in (nn.Linear, SparseLinear) or leaf != "weight":
+def _unfit(part: Part, owners: list[Owner]) -> str:
+    """Why this site cannot run sparse, or nothing."""
+    leaf, layer, parent = owners[0]
+    if len(owners) > 1:
+        return f"shared by {len(owners)} layers"
+    linear = type(layer) in _LINEAR and leaf == "weight"
+    if not linear and not (type(layer) is nn.MultiheadAttention and leaf in _IN_PROJECTIONS):
         return f"{leaf} of {type(layer).__name__}"
-    if isinstance(parent, nn.TransformerEncoderLayer):
-        return "TransformerEncoderLayer's fused inference reads it as a matrix"
+    for kind in (nn.MultiheadAttention, nn.TransformerEncoderLayer):
+        if isinstance(parent, kind) and type(parent) is not kind:
+            return f"{type(parent).__name__} may read it as a matrix, as {kind.__name__} does"
     if part.parameter.device.type != "cpu":
         return f"on {part.parameter.device}; the kernels are the CPU's"
     return ""
+
+
+def _place(part: Part, owners: list[Owner]) -> Place:
+    leaf, owner, _ = owners[0]
+    if isinstance(owner, nn.Linear):
+        return Place(owner, (part,), leaf)
+    attention = cast(nn.MultiheadAttention, owner)
+    layer = empty(nn.Linear)
+    nn.Module.__init__(layer)
+    layer.weight = part.parameter
+    layer.register_parameter("bias", attention.in_proj_bias if leaf == "in_proj_weight" else None)
+    layer.out_features, layer.in_features = part.parameter.shape
+    return Place(layer, (part,), leaf, attention)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import prod
 from typing import cast
@@ -14,7 +14,9 @@ from torch.optim import Optimizer
 from regrow.core import positions
 from regrow.core.patterns import Candidates, Pattern
 from regrow.core.select import select
+from regrow.core.topology import Topology
 from regrow.execution.optimizers import decay_of, first_moment, group_of
+from regrow.execution.parts import Part
 from regrow.execution.sparse_linear import SparseLinear
 from regrow.execution.witness import Witness
 
@@ -23,23 +25,57 @@ Change = Callable[[Tensor, float], Tensor]
 
 
 class SparseWeight:
-    """The weights of one layer: their positions, their optimizer state, and what is kept of the dense gradient."""
+    """The weights of one layer: their positions, their optimizer state, and what is kept of the dense gradient.
 
-    def __init__(self, layer: nn.Linear, at: Tensor, optimizer: Optimizer | None, fresh: dict[str, float]) -> None:
-        self.parameter, self.target = cast(nn.Parameter, layer.weight), at.numel()
+    Its sites are all of its rows, or parts of them; rows that belong to no site are whole.
+    """
+
+    def __init__(
+        self,
+        layer: nn.Linear,
+        parts: Sequence[Part],
+        topology: Topology,
+        optimizer: Optimizer | None,
+        fresh: dict[str, float],
+    ) -> None:
+        self.parameter, self.parts = cast(nn.Parameter, layer.weight), sorted(parts, key=lambda part: part.start)
+        self.numel = layer.out_features * layer.in_features
+        self.target = {part.name: topology.nnz_of(part.name) for part in parts}
         self.fresh, self._optimizer = fresh, optimizer
+        at = self._cover(topology)
         self.moment: Tensor | None = None
         self.witness, self.wanted = Witness(), False
         self._raw: Tensor | None = None  # the gradient as it arrived: before clipping and unscaling
         self._built = isinstance(layer, SparseLinear)
         if isinstance(layer, SparseLinear):
             self.layer, self.at = layer, layer.index.positions().to(at.dtype)
-            self.move(at, None)
+            self._move(at, None)
         else:
             self._carry(lambda dense, _: dense.reshape(-1)[at], partial(SparseLinear.take_over, layer, at))
             self.layer, self.at = cast(SparseLinear, layer), at
         self.layer.held = True
         self._handles = [self.parameter.register_hook(self._arriving)] if self.parameter.requires_grad else []  # type: ignore[no-untyped-call]
+
+    def _cover(self, topology: Topology) -> Tensor:
+        """The flat positions of all weights."""
+        if self.parts[0].numel == self.numel:
+            return topology.index(self.parts[0].name)
+        pieces, end = [], 0
+        for part in self.parts:
+            pieces += [torch.arange(end, part.start), topology.index(part.name).long() + part.start]
+            end = part.start + part.numel
+        return torch.cat([*pieces, torch.arange(end, self.numel)])
+
+    def of(self, part: Part, vector: Tensor) -> Tensor:
+        """Its stretch of a vector over all weights."""
+        if part.numel == self.numel:
+            return vector
+        return vector[self._stretch(part.start, part.start + part.numel)]
+
+    def _stretch(self, start: int, end: int) -> slice:
+        """The weights at flat positions from start to end."""
+        low, high = torch.searchsorted(self.at, torch.tensor([start, end], dtype=self.at.dtype)).tolist()
+        return slice(low, high)
 
     def want(self, dense: bool) -> None:
         """Shall the coming backward passes leave the dense gradient?"""
@@ -77,27 +113,28 @@ class SparseWeight:
             moment = None if self._optimizer is None else first_moment(self._optimizer, self.parameter)
         return torch.zeros_like(self.parameter) if moment is None else moment.detach()
 
-    def candidates(self, pattern: Pattern, k: int, by_moment: bool) -> Candidates | None:
+    def candidates(self, part: Part, pattern: Pattern, k: int, by_moment: bool) -> Candidates | None:
         """The k best inactive positions by the dense signal; None for a layer that no backward pass reached."""
         if by_moment:
-            return None if self.moment is None else pattern.collect(self.moment, self.at, k)
+            at = self.of(part, self.at) - part.start
+            return None if self.moment is None else pattern.collect(part.of(self.moment).view(part.shape), at, k)
         if self.witness.empty:
             return None
         best: Candidates | None = None
         worst = -torch.inf
-        for first, block in self.witness.blocks():
-            found = self._within(pattern, k, first, block, worst)
+        row = part.start // self.layer.in_features
+        for first, block in self.witness.blocks(range(row, row + part.shape[0])):
+            found = self._within(part, pattern, k, first, block, worst)
             best = found if best is None else _best(best, found, k)
             worst = float(best.score.min()) if 0 < k == best.score.numel() else worst
         reached = (best is not None and bool(best.score.any())) or (self._raw is not None and bool(self._raw.any()))
         return best if reached else None
 
-    def _within(self, pattern: Pattern, k: int, row: int, block: Tensor, above: float) -> Candidates:
+    def _within(self, part: Part, pattern: Pattern, k: int, row: int, block: Tensor, above: float) -> Candidates:
         first = row * self.layer.in_features
-        bounds = torch.tensor([first, first + block.numel()], dtype=self.at.dtype)
-        low, high = torch.searchsorted(self.at, bounds).tolist()
-        found = pattern.collect(block, self.at[low:high] - first, k, above)
-        return Candidates(found.position + first, found.score)
+        at = self.at[self._stretch(first, first + block.numel())] - first
+        found = pattern.collect(block, at, k, above)
+        return Candidates(found.position + (first - part.start), found.score)
 
     def remember(self) -> None:
         """moment <- decay moment + g, with g in the scale the optimizer saw (unscaled, clipped).
@@ -112,16 +149,21 @@ class SparseWeight:
             self.moment = dense if self.moment is None else self.moment * self._decay() + dense
         self.forget()
 
-    def move(self, at: Tensor, reborn: Tensor | None) -> None:
-        """To other positions: what stays keeps value and state, births start at zero and fresh."""
+    def move(self, topology: Topology, reborn: Mapping[str, Tensor]) -> None:
+        """To another topology: what stays keeps value and state, births start at zero and fresh."""
+        again = [reborn[part.name] + part.start for part in self.parts if part.name in reborn]
+        self._move(self._cover(topology), torch.cat(again) if again else None)
+
+    def _move(self, at: Tensor, reborn: Tensor | None) -> None:
         if reborn is None and torch.equal(at, self.at):
             return
         change = self._change(at, reborn)
         self._carry(change, partial(self.layer.move, at, change(self.parameter.detach(), 0.0)))
         self.at = at
 
-    def adopt(self, at: Tensor) -> None:
-        """The positions of a checkpoint, whose optimizer state the caller loads."""
+    def adopt(self, topology: Topology) -> None:
+        """The topology of a checkpoint, whose optimizer state the caller loads."""
+        at = self._cover(topology)
         loaded, self.layer.loaded = self.layer.loaded, None
         weight = self.parameter.detach()
         values = self._change(at, None)(weight, 0.0) if loaded is None else loaded.reshape(-1)[at].to(weight)

@@ -67,12 +67,12 @@ class Witness:
         """The dense gradient [out, in]."""
         return self._rows(slice(None))
 
-    def blocks(self) -> Iterator[tuple[int, Tensor]]:
-        """The dense gradient in blocks of rows: the first row, and the block [rows, in]."""
-        out, width = self._sum.shape if self._sum is not None else (t.shape[1] for t in self._pairs[0])
+    def blocks(self, rows: range) -> Iterator[tuple[int, Tensor]]:
+        """These rows of the dense gradient, in blocks: the first row, and the block [rows, in]."""
+        width = (self._pairs[0][1] if self._sum is None else self._sum).shape[1]
         step = max(1, _BLOCK // max(1, width))
-        for first in range(0, out, step):
-            yield first, self._rows(slice(first, first + step))
+        for first in rows[::step]:
+            yield first, self._rows(slice(first, min(first + step, rows.stop)))
 
     def _rows(self, rows: slice) -> Tensor:
         block = None if self._sum is None else self._sum[rows]

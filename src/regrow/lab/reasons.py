@@ -14,7 +14,7 @@ from regrow.execution import native
 from regrow.execution.ops import is_lanes
 from regrow.execution.parts import locate, survey
 from regrow.execution.sparse_linear import SparseLinear
-from regrow.execution.sparse_sites import layers_of
+from regrow.execution.sparse_sites import places_of
 from regrow.lab.subject import Subject
 
 BREAK_EVEN = 0.3
@@ -27,7 +27,7 @@ def refused(model: nn.Module) -> tuple[dict[str, str], int]:
     found = {}
     for name, reason in sites.items():
         try:
-            layers_of(model, locate(model, [name]))
+            places_of(model, locate(model, [name]))
         except RegrowError:
             found[name] = reason.removeprefix("sparse: ")
     return found, len(sites) - len(found)

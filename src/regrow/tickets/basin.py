@@ -14,10 +14,6 @@ from regrow.tickets.ticket import Ticket
 Evaluate = Callable[[Ticket], float]
 
 
-class OtherBasin(RegrowError):
-    """Between two tickets lies a barrier: their average would be worthless."""
-
-
 @dataclass(frozen=True)
 class Barrier:
     """The loss at points of the line (1 - a) theta + a theta'.
@@ -77,16 +73,18 @@ class Guarded:
         self._into, self._loss, self._limit, self._points = into, loss, limit, points
         self._first: Ticket | None = None
         self.barriers: list[Barrier] = []
+        self.refused = False
 
     def add(self, ticket: Ticket) -> None:
         """Raises:
-        OtherBasin: a barrier lies between; it is shown, and the ticket left out.
+        RegrowError: a barrier lies between; it is shown, and the ticket left out.
         """
         if self._first is not None:
             found = barrier(self._first, ticket, self._loss, self._points)
             self.barriers.append(found)
-            if not found.height <= self._limit:
-                raise OtherBasin(
+            self.refused = not found.height <= self._limit  # nor where it is not a number
+            if self.refused:
+                raise RegrowError(
                     f"ticket {len(self.barriers)} lies in another basin than ticket 0: on the line between them the "
                     f"loss rises by {found.height:.4g}, {self._limit:g} is let pass ({found}). Their average would be "
                     "worthless: use smaller learning rates and less exploration in the cycles, or ensemble them."

@@ -12,7 +12,7 @@ from regrow.core.errors import RegrowError
 from regrow.core.topology import Topology
 from regrow.metrics.calibration import accuracy, ece, nll
 from regrow.tickets import Ticket, load
-from regrow.tickets.basin import Guarded, OtherBasin
+from regrow.tickets.basin import Guarded
 from regrow.tickets.plan import capture_steps, ticket_at, total_steps
 from regrow.tickets.superpose import reestimate, superpose
 from regrow.train.evaluate import answers
@@ -89,7 +89,9 @@ class Harvest:
         into = job.superposition() if job.guard is None else Guarded(job.superposition(), self._loss, job.guard)
         try:
             average = superpose(tickets, into)
-        except OtherBasin as error:
+        except RegrowError as error:
+            if not (isinstance(into, Guarded) and into.refused):
+                raise
             return {"superposed": None, "refused": str(error)}
         if job.reestimate:
             batches = job.data.train(job.batch_size, job.seed, job.epochs)

@@ -22,7 +22,7 @@ OURS = {
 }
 
 FOREIGN = {
-    "tickets": {"safetensors"},
+    "tickets": {"numpy", "safetensors"},
     "train": {"lightning_fabric", "numpy", "PIL", "rich"},
     "recipe": {"pydantic", "pydantic_core", "yaml"},
     "cli": {"typer", "rich"},

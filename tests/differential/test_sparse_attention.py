@@ -17,6 +17,8 @@ import regrow
 from regrow import RegrowError
 from regrow.core.schedules import Every
 from regrow.execution.sparse_attention import SparseAttention
+from regrow.tickets.load import load
+from regrow.tickets.ticket import Ticket
 
 WIDTH, HEADS, B, T, S = 12, 3, 2, 5, 4
 
@@ -269,6 +271,19 @@ def test_inference_where_torch_has_a_fused_path() -> None:
     with torch.no_grad():
         theirs = model(x), model.encoder(x, src_key_padding_mask=hidden)[~hidden]
     torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("backend", ["masked", "sparse"])
+def test_tickets(backend: str) -> None:
+    """Taken from sparse attention, and loaded into it."""
+    run = started("sparse", "rigl", updates=5)
+    train(run, range(7))
+    taken = Ticket.of(run[0], run[2])
+    again = load(taken, Net(), backend=backend)
+    x = torch.randn(B, T, WIDTH)
+    with torch.no_grad():
+        torch.testing.assert_close(again(x), run[0].eval()(x))
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in run[0].state_dict().items())
 
 
 def test_every_pairing_of_dense_and_sparse_halves_of_a_layer() -> None:

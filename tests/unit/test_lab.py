@@ -110,6 +110,7 @@ def test_reasons_name_dense_layers_and_breaks(monkeypatch: pytest.MonkeyPatch) -
     assert "4.weight runs dense: the distribution leaves it whole" in lines
     assert any(line.startswith("0.weight has density 0.3") for line in lines)
     assert "3 gets its input in rows and transposes it: after 2" in lines
+    assert "torch copies 1 tensors of a forward pass, to have them in rows (attention, reshapes)" in lines
 
 
 class Rows(nn.Module):

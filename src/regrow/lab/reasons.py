@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from regrow.core.errors import RegrowError
 from regrow.execution import native
@@ -67,7 +68,7 @@ def _breaks(subject: Subject) -> Iterator[str]:
 
         return before
 
-    with ExitStack() as stack, torch.no_grad():
+    with ExitStack() as stack, torch.no_grad(), _Copies() as copies:
         for name, module in subject.model.named_modules():
             if not any(module.children()):
                 stack.callback(module.register_forward_pre_hook(note(name)).remove)
@@ -78,3 +79,17 @@ def _breaks(subject: Subject) -> Iterator[str]:
         if rows and begun:
             yield f"{name} gets its input in rows and transposes it: after {seen[i - 1][0]}"
         begun = begun or name in sparse
+    if begun and copies.made:
+        yield f"torch copies {copies.made} tensors of a forward pass, to have them in rows (attention, reshapes)"
+
+
+class _Copies(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the tensors copied for no other end than their layout."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.made = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.made += func is torch.ops.aten.clone.default
+        return func(*args, **(kwargs or {}))

@@ -11,11 +11,11 @@ import pytest
 import torch
 from backends import BACKENDS, bits, start
 from small_run import Images, small_model
-from test_resume_run import Interrupted, stop_at
 from torch import nn
 from zoo import STEPS, plain, train
 
 import regrow
+from interrupt import Interrupted, stop_at
 from regrow import RegrowError
 from regrow.core.schedules import Constant
 from regrow.tickets import Ticket
@@ -75,9 +75,10 @@ def content(path: Path) -> list[Any]:
     return [checkpoint.digest(dict(sorted(ticket.state.items()))), ticket.topology.digest(), ticket.meta]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", PLANS)
-@pytest.mark.parametrize("selection", ["last", "best"])
+@pytest.mark.parametrize(
+    ("name", "backend", "selection"),
+    [*((name, backend, "last") for name in PLANS for backend in BACKENDS), ("edst", "masked", "best")],
+)
 def test_killed_at_any_step_of_any_phase(name: str, backend: str, selection: str, folders: Folders) -> None:
     def again() -> Job:
         return job(PLANS[name](2), backend, selection=selection)

@@ -13,7 +13,8 @@ from typing import Any
 from unittest import mock
 
 FILE_CALLS = ("write", "fsync", "replace")
-UPDATE_CALLS = ("commit", "restore")  # of the backend: `commit` calls `restore` half-way
+UPDATE_CALLS = ("commit", "restore", "move")
+"""What an update consists of: masked, `commit` calls `restore` half-way; sparse, it moves one layer after the other."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def train(folder: Path, kill: Kill | None, changes: dict[str, Any]) -> None:
     import torch
     from small_run import small_job
 
+    from regrow.execution.sparse_linear import SparseLinear
     from regrow.train.loop import fit
     from regrow.train.paths import RunFolder
 
@@ -53,8 +55,10 @@ def train(folder: Path, kill: Kill | None, changes: dict[str, Any]) -> None:
             setattr(os, name, counted(name, getattr(os, name), log, kill))
     else:
         assert job.sparsifier is not None
-        for name in UPDATE_CALLS:
-            setattr(job.sparsifier.backend, name, counted(name, getattr(job.sparsifier.backend, name), log, kill))
+        backend = job.sparsifier.backend
+        owners = [backend, *(m for m in job.model.modules() if isinstance(m, SparseLinear))]
+        for owner, name in ((o, n) for o in owners for n in UPDATE_CALLS if hasattr(o, n)):
+            setattr(owner, name, counted(name, getattr(owner, name), log, kill))
     fit(job, RunFolder(folder))
     folder.with_suffix(".calls").write_text("\n".join(log))
 

@@ -62,16 +62,31 @@ def small_model(seed: int = 0) -> nn.Module:
     )
 
 
-def small_job(seed: int = 3, method: str = "rigl-itop", **changes: Any) -> Job:
+def small_mlp(seed: int = 0) -> nn.Module:
+    """All that the sparse backend runs, wide enough for two threads."""
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(64, 256),
+        nn.BatchNorm1d(256),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Linear(256, 128),
+        nn.BatchNorm1d(128),
+        nn.ReLU(),
+        nn.Linear(128, 4),
+    )
+
+
+def small_job(seed: int = 3, method: str = "rigl-itop", backend: str = "masked", **changes: Any) -> Job:
     """12 steps, updates after steps 3, 6 and 9, checkpoints after 4, 6, 8 and 12."""
-    model = small_model()
+    model = small_model() if backend == "masked" else small_mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
     epochs = changes.pop("epochs", 2)
     every = None if method == "static" else 3
+    topology = {"method": method, "density": 0.2, "every": every, "seed": seed, "backend": backend}
     job = {
-        "sparsifier": regrow.sparsify(
-            model, optimizer, method=method, density=0.2, total_steps=6 * epochs, every=every, seed=seed
-        ),
+        "sparsifier": regrow.sparsify(model, optimizer, total_steps=6 * epochs, **topology),
         "scheduler": torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 6 * epochs),
         "scheduler_every": "step",
         "checkpoint_every": 4,

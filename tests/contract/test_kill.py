@@ -15,12 +15,14 @@ from kill_child import FILE_CALLS, UPDATE_CALLS, Kill, spawn
 from regrow.train import checkpoint, record
 from regrow.train.paths import RunFolder
 
-LONG = {"epochs": 12, "method": "snfs"}
+LONG: dict[str, Any] = {"epochs": 12, "method": "snfs"}
 NAMED = 4 * ["write", "fsync", "replace", "fsync"]  # the calls of writing one file
 # environment, checkpoint at 4, row and checkpoint at 6, checkpoint at 8, row and checkpoint at 12, topology, result
 CALLS = [*NAMED[:8], "write", "fsync", *NAMED[:8], "write", "fsync", *NAMED[:12]]
 MOMENTS = [(at, moment) for at in range(len(CALLS)) for moment in ("before", "after")]
 MOMENTS += [(at, "middle") for at, call in enumerate(CALLS) if call == "write"]
+CASES = [("masked", *case) for case in MOMENTS]
+CASES += [("sparse", at, moment) for at, moment in MOMENTS if moment != "after"]  # as before the next: files alike
 
 
 def outcome(folder: Path) -> dict[str, Any]:
@@ -52,52 +54,57 @@ def check_files_are_whole(folder: Path) -> None:
     record.rows(stored)
 
 
+@pytest.fixture(scope="module", params=["masked", "sparse"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def whole(tmp_path_factory: pytest.TempPathFactory, backend: str) -> dict[str, Any]:
     """The uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    ended = run_to_end(folder)
+    ended = run_to_end(folder, backend=backend)
     assert folder.with_suffix(".calls").read_text().split() == CALLS, "the moments below are not all there are"
     assert ended["result"]["exploration_rate"] > 1.2 * ended["result"]["density"], "the topology moves"
     return ended
 
 
-@pytest.mark.parametrize(("at", "moment"), MOMENTS)
-def test_killed_around_a_write(whole: dict[str, Any], tmp_path: Path, at: int, moment: str) -> None:
-    killed = spawn(tmp_path / "run", Kill(FILE_CALLS, at, moment))
+@pytest.mark.parametrize(("backend", "at", "moment"), CASES, indirect=["backend"])
+def test_killed_around_a_write(whole: dict[str, Any], backend: str, tmp_path: Path, at: int, moment: str) -> None:
+    killed = spawn(tmp_path / "run", Kill(FILE_CALLS, at, moment), backend=backend)
     killed.join()
     assert killed.exitcode == -signal.SIGKILL
     check_files_are_whole(tmp_path / "run")
-    assert run_to_end(tmp_path / "run") == whole
+    assert run_to_end(tmp_path / "run", backend=backend) == whole
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("at", range(6))
-def test_killed_in_an_update(whole: dict[str, Any], tmp_path: Path, at: int, moment: str) -> None:
-    """Calls 0, 2 and 4 are the three updates; 1, 3 and 5 are inside them, where topology and weights disagree."""
-    killed = spawn(tmp_path / "run", Kill(UPDATE_CALLS, at, moment))
+def test_killed_in_an_update(whole: dict[str, Any], backend: str, tmp_path: Path, at: int, moment: str) -> None:
+    """Call 0 is the first update; most of the others are inside one, where topology and weights disagree."""
+    killed = spawn(tmp_path / "run", Kill(UPDATE_CALLS, at, moment), backend=backend)
     killed.join()
     assert killed.exitcode == -signal.SIGKILL
-    assert run_to_end(tmp_path / "run") == whole
+    assert run_to_end(tmp_path / "run", backend=backend) == whole
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("at", range(4))
-def test_killed_while_resuming(whole: dict[str, Any], tmp_path: Path, at: int, moment: str) -> None:
+def test_killed_while_resuming(whole: dict[str, Any], backend: str, tmp_path: Path, at: int, moment: str) -> None:
     """The first process leaves a row that is past its checkpoint; the second dies as it cuts it off."""
     for kill in (Kill(FILE_CALLS, CALLS.index("write", 9) + 3, "before"), Kill(FILE_CALLS, at, moment)):
-        killed = spawn(tmp_path / "run", kill)
+        killed = spawn(tmp_path / "run", kill, backend=backend)
         killed.join()
         assert killed.exitcode == -signal.SIGKILL
         check_files_are_whole(tmp_path / "run")
-    assert run_to_end(tmp_path / "run") == whole
+    assert run_to_end(tmp_path / "run", backend=backend) == whole
 
 
 @pytest.mark.parametrize("calls", range(12, 16))
-def test_killed_again_and_again(whole: dict[str, Any], tmp_path: Path, calls: int) -> None:
+def test_killed_again_and_again(whole: dict[str, Any], backend: str, tmp_path: Path, calls: int) -> None:
     """Every process dies a few writes after it has resumed."""
     for _ in range(20):
-        process = spawn(tmp_path / "run", Kill(FILE_CALLS, calls, "before"))
+        process = spawn(tmp_path / "run", Kill(FILE_CALLS, calls, "before"), backend=backend)
         process.join()
         check_files_are_whole(tmp_path / "run")
         if process.exitcode == 0:
@@ -106,14 +113,15 @@ def test_killed_again_and_again(whole: dict[str, Any], tmp_path: Path, calls: in
     assert outcome(tmp_path / "run") == whole
 
 
-def test_killed_twenty_times_at_random(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("run", "times"), [(LONG, 20), (LONG | {"backend": "sparse"}, 5)], ids=["masked", "sparse"])
+def test_killed_at_random(run: dict[str, Any], times: int, tmp_path: Path) -> None:
     began = time.perf_counter()
-    expected = run_to_end(tmp_path / "whole", **LONG)
+    expected = run_to_end(tmp_path / "whole", **run)
     duration = time.perf_counter() - began
     kills = runs = 0
     folder = tmp_path / "0"
-    while kills < 20:
-        process = spawn(folder, **LONG)
+    while kills < times:
+        process = spawn(folder, **run)
         process.join(random.uniform(0.05, 0.6) * duration)
         process.kill()
         process.join()
@@ -123,7 +131,7 @@ def test_killed_twenty_times_at_random(tmp_path: Path) -> None:
             assert outcome(folder) == expected
             runs += 1
             folder = tmp_path / str(runs)
-    assert run_to_end(folder, **LONG) == expected
+    assert run_to_end(folder, **run) == expected
 
 
 @pytest.mark.full

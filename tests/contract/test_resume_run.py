@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from small_run import small_job
 
+from interrupt import Interrupted, stop_at
 from regrow.core.errors import RegrowError
 from regrow.core.topology import Topology
 from regrow.methods import METHODS
 from regrow.train import checkpoint
-from regrow.train.loop import Progress, fit
+from regrow.train.loop import fit
 from regrow.train.paths import RunFolder
 from regrow.train.state import restore
-
-
-class Interrupted(Exception):
-    pass
-
-
-def stop_at(step: int) -> Callable[[Progress], None]:
-    def tell(progress: Progress) -> None:
-        if progress.step == step:
-            raise Interrupted
-
-    return tell
 
 
 @pytest.fixture

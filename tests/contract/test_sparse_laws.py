@@ -27,6 +27,7 @@ from zoo import (
 )
 
 import regrow
+from regrow.core.errors import RegrowError
 from regrow.core.topology import Topology
 from regrow.execution.ops import LISTENERS
 
@@ -76,6 +77,13 @@ def go(method: str, kind: str, variant: str = "plain", **options: Any) -> Watch:
 @pytest.mark.parametrize("method", regrow.METHODS)
 def test_every_method(method: str, kind: str) -> None:
     go(method, kind, **DECAY if kind != "rprop" else {})
+
+
+@pytest.mark.parametrize("method", regrow.METHODS)
+def test_every_method_under_autocast(method: str) -> None:
+    """bfloat16 activations; weights and optimizer state stay float32."""
+    watch = go(method, "adamw-fused", "autocast")
+    assert {parameter.dtype for parameter in watch.run[0].parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
@@ -287,6 +295,13 @@ def test_density_one_is_dense_training() -> None:
         train(model, optimizer, range(1, STEPS + 1))
         ends.append(model.state_dict()["4.weight"])
     assert torch.equal(*ends)
+
+
+def test_two_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    with pytest.raises(RegrowError, match="backend='sparse' trains in one process, here are 2; use 'masked'"):
+        start("sparse")
 
 
 def test_a_forgotten_run_listens_no_more() -> None:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from backends import start
 from small_run import Images, small_model
-from test_resume_run import Interrupted, stop_at
 from torch import nn
 from zoo import OPTIMIZERS, STEPS, plain, sparse, train
 
 import regrow
+from interrupt import Interrupted, stop_at
 from regrow.core.topology import Topology
 from regrow.metrics.flops import dense_flops
 from regrow.train import checkpoint

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from interrupt import Interrupted, stop_at
 from regrow.core.errors import RegrowError
 from regrow.core.rng import generator
 from regrow.train import checkpoint, record, surroundings
@@ -46,10 +47,6 @@ class Points:
         yield self.inputs[at], self.targets[at]
 
 
-class Interrupted(Exception):
-    pass
-
-
 def small_job(**changes: Any) -> Job:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 3))
@@ -66,14 +63,6 @@ def small_job(**changes: Any) -> Job:
         "checkpoint_every": 4,
     }
     return Job(**job | changes)
-
-
-def stop_at(step: int) -> Callable[[Progress], None]:
-    def tell(progress: Progress) -> None:
-        if progress.step == step:
-            raise Interrupted
-
-    return tell
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,11 @@ def test_by_a_topology_alone() -> None:
     model, _, sparsifier = start("sparse")
     with pytest.raises(RegrowError, match="is on another topology"):
         Ticket.of(model, narrow)
+    other = start("sparse", seed=1)
+    ticket = Ticket.of(model, sparsifier)
+    with pytest.raises(RegrowError, match=r"is on another topology; .* apply tickets to plain models"):
+        Ticket({**ticket.state, **{n: ticket.state[n][1:] for n in narrow}}, narrow).apply(other[0])
+    assert ticket.apply(copy.deepcopy(other[0])) is not other[0]
 
 
 class Tied(nn.Module):

@@ -91,9 +91,11 @@ class Ticket:
         """Load it into a plain model, which is returned.
 
         Raises:
-            RegrowError: the model has other weights.
+            RegrowError: the model has other weights, or its sparse layers are on another topology.
         """
         self.check(model)
+        for name, part in locate(model, self.topology).items():
+            _check_topology(part, self.topology.index(name))
         model.load_state_dict(self.state_dict())
         return model
 
@@ -154,9 +156,8 @@ class Ticket:
 
 def _values(part: Part, at: Tensor) -> Tensor:
     """The values of a site where weights exist, [nnz]."""
+    _check_topology(part, at)
     if part.built is not None:  # a sparse layer: its parameter is the vector of its values
-        if not torch.equal(part.built.long().cpu(), at.long()):
-            raise RegrowError(f"{part.name!r} is on another topology than the one given; pass the sparsifier")
         return part.parameter[part.start : part.start + at.numel()]
     flat = part.of(part.parameter)
     values = flat[at.to(flat.device).long()]
@@ -167,6 +168,15 @@ def _values(part: Part, at: Tensor) -> Tensor:
             "Pass the model's own topology, as Topology.of(model.state_dict()) gives it"
         )
     return values
+
+
+def _check_topology(part: Part, at: Tensor) -> None:
+    """A sparse layer holds what is at its own positions, and nothing else can be taken from it or put there."""
+    if part.built is not None and not torch.equal(part.built.long().cpu(), at.long()):
+        raise RegrowError(
+            f"{part.name!r} is on another topology; capture with its own sparsifier, apply tickets to plain models "
+            "(a copy.deepcopy is one)"
+        )
 
 
 def _beside(model: nn.Module, parts: Mapping[str, Part]) -> list[Part]:

@@ -16,6 +16,7 @@ import regrow
 from regrow.execution import native
 from regrow.execution.lane_norms import LaneBatchNorm1d, LaneLayerNorm
 from regrow.execution.norm_ops import in_lanes, norm
+from regrow.execution.rows import rows
 from regrow.execution.swap import give_back, take_over
 
 SHAPES = [(2, 1), (3, 7), (16, 33), (130, 5), (67, 256), (2100, 9)]
@@ -203,3 +204,29 @@ def test_the_backend_takes_them_over_and_gives_them_back() -> None:
     assert type(model[1]) is nn.LayerNorm
     assert type(model[4]) is nn.BatchNorm1d
     torch.testing.assert_close(model(x), ours)
+
+
+def test_compiled_equals_eager(isa: str) -> None:
+    if isa not in (native.available()[0], "reference"):
+        pytest.skip("the compiler sees an op, whatever runs it")
+    model = nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.GELU(), nn.Linear(8, 6), nn.BatchNorm1d(6))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    regrow.sparsify(model, optimizer, method="static", density=0.5, total_steps=9, backend="sparse")
+    x = torch.randn(9, 6)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    ends = []
+    for run in (model, compiled):
+        model.zero_grad()
+        run(x).square().sum().backward()
+        ends.append([p.grad for p in model.parameters()])
+    torch.testing.assert_close(*ends)
+
+
+def test_out_of_lanes(isa: str) -> None:
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        x = lanes(35, 19, dtype).requires_grad_()
+        assert rows(x).is_contiguous()
+        assert torch.equal(rows(x), x)
+        assert torch.equal(rows(x.view(5, 7, 19)), x.view(5, 7, 19))
+    opcheck(torch.ops.regrow.rows, (lanes(35, 19).requires_grad_(),))
+    assert torch.autograd.gradcheck(rows, (lanes(3, 4, torch.float64).requires_grad_(),))

@@ -296,3 +296,10 @@ def test_every_pairing_of_dense_and_sparse_halves_of_a_layer() -> None:
         regrow.sparsify(layer, optimizer, include=list(some), **setup)
         x = torch.randn(B, T, WIDTH)
         torch.testing.assert_close(layer(x), copy.deepcopy(layer)(x))
+
+
+def test_compiled_equals_eager() -> None:
+    model, _, _ = started("sparse")
+    x = torch.randn(B, T, WIDTH)
+    compiled = torch.compile(model, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), model(x))

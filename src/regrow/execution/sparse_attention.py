@@ -11,6 +11,7 @@ from torch.nn.functional import dropout, linear, pad, scaled_dot_product_attenti
 
 from regrow.core.errors import RegrowError
 from regrow.execution.held import AS_HELD
+from regrow.execution.rows import rows
 from regrow.execution.sparse_linear import SparseLinear, empty
 
 
@@ -80,10 +81,10 @@ class SparseAttention(nn.MultiheadAttention):
             found = (self._product(name, x, None) for name, x in zip(names, inputs, strict=True))
             return tuple(y if b is None else y + b for y, b in zip(found, bias, strict=True))
         if "in_proj_weight" not in self.projections:
-            rows = self.in_proj_weight.chunk(3)
-            return tuple(linear(x, w, b) for x, w, b in zip(inputs, rows, bias, strict=True))
+            weights = self.in_proj_weight.chunk(3)
+            return tuple(linear(x, w, b) for x, w, b in zip(inputs, weights, bias, strict=True))
         if query is key is value:
-            return self._product("in_proj_weight", query, None).chunk(3, -1)
+            return rows(self._product("in_proj_weight", query, None)).chunk(3, -1)
         # One product over all inputs as one batch, of which each third of the rows has its own part: cross-attention
         # multiplies some inputs in vain, and the dense gradient of all that is kept remains one product.
         lengths = [x.shape[1] for x in inputs]

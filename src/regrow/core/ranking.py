@@ -50,6 +50,8 @@ def progressive(
     Raises:
         RegrowError: a layer has lost all of its weights, at whatever step.
     """
+    if iterations < 1:
+        raise RegrowError(f"iterations={iterations}: weights are scored once at least")
     topology = Topology.full(shapes)
     for step in range(1, iterations + 1):
         through = step / iterations

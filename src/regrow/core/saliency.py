@@ -77,10 +77,14 @@ class GraSP:
     iterations: int = 1
     runs = True
 
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise RegrowError(f"temperature={self.temperature:g}: it divides the outputs and is > 0; GraSP's is 200")
+
     def __call__(self, model: nn.Module, weights: Weights, batch: Batch, loss: LossFn) -> dict[str, Tensor]:
         leaves = _leaves(weights)
-        with _batch_statistics(model), sdpa_kernel(SDPBackend.MATH):  # the fused attention has no second derivative
-            outputs = _outputs(model, leaves, batch[0])
+        with batch_statistics(model), sdpa_kernel(SDPBackend.MATH):  # the fused attention has no second derivative
+            outputs = outputs_of(model, leaves, batch[0])
             value = loss(outputs / self.temperature, batch[1])
             grads = torch.autograd.grad(value, [*leaves.values()], create_graph=True, materialize_grads=True)
             flow = torch.stack([(grad * grad.detach()).sum() for grad in grads]).sum()
@@ -145,13 +149,13 @@ SALIENCIES: dict[str, Callable[..., Saliency]] = {
 
 def _gradient(model: nn.Module, weights: Weights, batch: Batch, loss: LossFn) -> dict[str, Tensor]:
     leaves = _leaves(weights)
-    with _batch_statistics(model):
-        value = loss(_outputs(model, leaves, batch[0]), batch[1])
+    with batch_statistics(model):
+        value = loss(outputs_of(model, leaves, batch[0]), batch[1])
     grads = torch.autograd.grad(value, [*leaves.values()], materialize_grads=True)
     return dict(zip(leaves, grads, strict=True))
 
 
-def _outputs(model: nn.Module, leaves: Weights, inputs: Tensor) -> Tensor:
+def outputs_of(model: nn.Module, leaves: Weights, inputs: Tensor) -> Tensor:
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}  # running statistics move on the copies
     return _call(model, {**buffers, **leaves}, inputs)
 
@@ -175,7 +179,7 @@ def _absolute(value: Tensor) -> Tensor:
 
 
 @contextmanager
-def _batch_statistics(model: nn.Module) -> Iterator[None]:
+def batch_statistics(model: nn.Module) -> Iterator[None]:
     """As in training, but for dropout: before training, running statistics say nothing."""
     with _evaluating(model):
         for module in model.modules():

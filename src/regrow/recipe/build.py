@@ -18,7 +18,9 @@ from regrow.metrics.flops import Ledger, Live, dense_flops, run_flops
 from regrow.recipe import schema
 from regrow.recipe.optim import optimizer_of, plan_of, scheduler_of
 from regrow.recipe.schema import Recipe
+from regrow.recipe.start import start_of, weights_of
 from regrow.sparsifier import Sparsifier, sparsify
+from regrow.sparsifier.start import Start
 from regrow.train import data, models
 from regrow.train.job import Job
 from regrow.train.models.members import Members, each
@@ -38,17 +40,23 @@ def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of("model", seed))
         model = models.build(recipe.model.name, source.shape, source.classes, **recipe.model.options)
+    if ticket := weights_of(recipe.topology):
+        ticket.apply(model)
     optimizer = optimizer_of(recipe.optimizer, model)
     plan = plan_of(recipe, steps)
     scheduler = scheduler_of(recipe, optimizer, steps, plan)
-    loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+    criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+    loss = each(criterion) if isinstance(model, Members) else criterion
     horizon = {"plan": plan} if plan else {"total_steps": recipe.total_epochs * steps}
-    sparsifier = sparsifier_of(recipe, method, model, optimizer, seed, **horizon) if method else None
+    sparsifier = None
+    if method:
+        start = start_of(recipe.topology, source, recipe.batch_size, loss, seed)
+        sparsifier = sparsifier_of(recipe, method, model, optimizer, start, seed, **horizon)
     return Job(
         model=model,
         optimizer=optimizer,
         data=source,
-        loss=each(loss) if isinstance(model, Members) else loss,
+        loss=loss,
         epochs=recipe.total_epochs,
         batch_size=recipe.batch_size,
         seed=seed,
@@ -66,16 +74,16 @@ def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
 
 
 def sparsifier_of(
-    recipe: Recipe, method: Method, model: nn.Module, optimizer: Optimizer, seed: int, **horizon: Any
+    recipe: Recipe, method: Method, model: nn.Module, optimizer: Optimizer, start: Start, seed: int, **horizon: Any
 ) -> Sparsifier:
-    """The recipe's method on the optimizer; `horizon` is `total_steps` or `plan`."""
+    """The recipe's method on the optimizer, from `start` on; `horizon` is `total_steps` or `plan`."""
     return sparsify(
         model,
         optimizer,
         method=method,
         density=recipe.density,
         **horizon,
-        topology=recipe.topology,
+        topology=start,
         overrides=recipe.overrides or None,
         include=recipe.include,
         exclude=recipe.exclude,

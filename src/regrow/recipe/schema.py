@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_valid
 
 from regrow.recipe.plans import USUAL, AnyPlan, AnySuperpose, SuperposeSpec, times
 from regrow.recipe.spec import OpenSpec, Spec, named
+from regrow.recipe.start import ERK, MASK, StartSpec, opened
 
 FORMAT: Literal[1] = 1
 LABELS = ("name", "about", "seeds")  # they say what a run is called and which runs there are, not what one run is
@@ -134,7 +135,9 @@ class Recipe(Spec):
         None, description="a method's name, {name, every, ...}, or null for a dense run"
     )
     density: Density | None = Field(None, description="fraction of weights kept, in (0, 1]; or give `sparsity`")
-    topology: Literal["erk", "er", "uniform", "magnitude"] = Field("erk", description="where the first weights are")
+    topology: Annotated[StartSpec, BeforeValidator(opened)] = Field(
+        ERK, description="where the first weights are: erk, snip, {name: grasp, ...}, or the path of a mask"
+    )
     include: Names = Field((), description="patterns of weight names to make sparse, the defaults when empty")
     exclude: Names = Field((), description="patterns of weight names to keep dense")
     overrides: dict[str, Density] = Field({}, description="pattern of weight names -> density of those layers")
@@ -168,7 +171,7 @@ class Recipe(Spec):
             )
         if self.plan is not None and self.plan.name == "snapshot" and self.schedule != CONSTANT:
             raise ValueError("has a `schedule`, but the plan 'snapshot' sets the learning rate itself: drop `schedule`")
-        if self.method is not None and self.density is None:
+        if self.method is not None and self.density is None and self.topology.name != MASK:
             raise ValueError(f"has method {self.method.name!r} but no `density`: add one, such as `density: 0.1`")
         if self.method is None and self.backend != "masked":
             raise ValueError("has `backend: sparse` but no `method`: add one, such as `method: rigl-itop`, or drop it")

@@ -66,7 +66,7 @@ CASES = [
 @pytest.mark.parametrize(("method", "mode"), CASES)
 def test_scores_and_masks(method: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if mode == "eval":
-        monkeypatch.setattr(saliency, "_batch_statistics", saliency._evaluating)
+        monkeypatch.setattr(saliency, "batch_statistics", saliency._evaluating)
     model = net()
     weights = {name: model.get_parameter(name).detach() for name in NAMES}
     ours = scores(method, mode, model, weights)

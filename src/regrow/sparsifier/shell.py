@@ -14,6 +14,7 @@ from regrow.core import rng
 from regrow.core.errors import RegrowError, choose
 from regrow.core.explored import Explored
 from regrow.core.patterns import UNSTRUCTURED, Pattern
+from regrow.core.saliency import LossFn
 from regrow.core.site import Clock, Site
 from regrow.core.topology import Topology
 from regrow.execution import BACKENDS
@@ -27,10 +28,12 @@ from regrow.execution.refuse import (
 )
 from regrow.methods.base import Method, describe
 from regrow.sparsifier.ranks import check_ranks
-from regrow.sparsifier.start import Start, called, keeps, start_topology, warn_if_trained
+from regrow.sparsifier.saved import Saved
+from regrow.sparsifier.start import Start, called, keeps, parts_of, start_topology, warn_if_trained
 from regrow.sparsifier.summary import summarise
 from regrow.sparsifier.tally import Tally
 from regrow.sparsifier.timetable import Period, Timetable, WholeRun, check_horizon
+from regrow.tweaks.life import Tweaks
 
 _GUARD = 16
 """Steps between projections. Masked gradients alone keep the zeros; projecting undoes writes from outside (an
@@ -52,6 +55,7 @@ class Sparsifier:
         pattern: which supports are legal.
         seed: all randomness is a function of (seed, step, site name).
         backend: how the topology is executed.
+        tweaks: what else is changed in training (ToST); of a plan, in its first period.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Sparsifier:
         pattern: Pattern = UNSTRUCTURED,
         seed: int = 0,
         backend: str = "masked",
+        tweaks: Tweaks | None = None,
     ) -> None:
         self.method, self.pattern, self.seed = method, pattern, seed
         self.plan = tuple(plan)
@@ -75,6 +80,7 @@ class Sparsifier:
         self.backend_name, self.backend = backend, choose(BACKENDS, backend, "backend")()
         self._start, self._density, self._overrides = called(topology), density, overrides
         self._include, self._exclude = include, exclude
+        self.tweaks = tweaks or Tweaks()
         self.step = 0
         self.last_update: dict[str, int] | None = None
         self._exploration: float | None = None
@@ -86,17 +92,12 @@ class Sparsifier:
         refuse_quantised(self.model)
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.verdicts = survey(self.model, self._include, self._exclude, trained)
-        parts = {part.name: part for verdict in self.verdicts for part in verdict.parts}
-        if not parts:
-            seen = ", ".join(f"{v.name} ({v.reason})" for v in self.verdicts[:4]) or "none"
-            raise RegrowError(
-                f"{type(self.model).__name__} has no sparse site: no trained weight of a Linear, convolution or "
-                f"attention layer is left. Parameters: {seen}"
-            )
+        parts = parts_of(self.model, self.verdicts)
         density = self.method.initial_density(self._density)
         first = start_topology(self.model, parts, self._start, density, self._overrides, self.seed)
         if not keeps(self._start):
             warn_if_trained(self.model, self.optimizer)
+        self.tweaks.prepare(self.model, first, self.seed)
         self.backend.attach(self.model, first, self.optimizer)
         self._explored = Explored(self.topology)
         self._tally = Tally(self.topology)
@@ -104,11 +105,19 @@ class Sparsifier:
         self.backend.expect(self.method.needs, {})  # refused now, if it cannot be supplied
         self._begin_period()
         self._expect()
+        self._attach_tweaks()
         self._hooks = [
             self.optimizer.register_step_pre_hook(self._before_step),
             self.optimizer.register_step_post_hook(self._after_step),
         ]
         return self
+
+    def _attach_tweaks(self) -> None:
+        try:
+            self.tweaks.attach(self.optimizer, self.timetable.periods[0].steps)
+        except RegrowError:
+            self.backend.detach()
+            raise
 
     @property
     def topology(self) -> Topology:
@@ -150,6 +159,10 @@ class Sparsifier:
         """Clear gradients outside the topology that hooks did not see: `autograd.grad`, gradients assigned by hand."""
         self.backend.mask_grads()
 
+    def loss(self, loss_fn: LossFn) -> LossFn:
+        """The loss to train by: `loss_fn`, changed by the tweaks that live at the step in which it is called."""
+        return self.tweaks.loss(loss_fn)
+
     def summary(self) -> str:
         """Per layer what is sparse and why, and what the backend does for speed."""
         return summarise(self)
@@ -158,6 +171,7 @@ class Sparsifier:
         """Let go of model and optimizer; the model is plain, with exact zeros outside the topology."""
         for hook in self._hooks:
             hook.remove()
+        self.tweaks.detach()
         self.backend.detach()
         return self.model
 
@@ -181,37 +195,25 @@ class Sparsifier:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a run; load model and optimizer too.
+        """Take up a run; load model and optimizer too (after it, to go back to a step at which tweaks still lived).
 
         Raises:
             RegrowError: the state is damaged, or belongs to another setup.
         """
-        try:
-            topology, explored = Topology.unpack(state["topology"]), Topology.unpack(state["explored"])
-            setup, step, buffers, exploration = (state[k] for k in ("setup", "step", "buffers", "exploration"))
-            tally = Tally(topology, state["weight_steps"], step)
-        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-            raise RegrowError(
-                f"this is not the state of a sparsifier: {error!r}; pass what state_dict() gave"
-            ) from error
-        mine = self._setup(step)
-        other = [f"{k}: saved {setup.get(k)!r}, here {mine[k]!r}" for k in mine if setup.get(k) != mine[k]]
-        if topology.shapes != self.topology.shapes:
-            other.append("the sparse sites")
-        if other:
-            raise RegrowError(
-                f"the saved sparsifier differs from this one in {'; '.join(other)}; set it up as it was saved"
-            )
-        self.step, self._exploration = step, exploration
-        self.backend.restore(topology, buffers)
-        self._explored, self._tally = Explored(explored), tally
+        saved = Saved.of(state)
+        saved.check(self._setup(saved.step), self.topology.shapes)
+        self.step, self._exploration = saved.step, saved.exploration
+        self.backend.restore(saved.topology, saved.buffers)
+        self._explored, self._tally = Explored(saved.explored), saved.tally
+        self.tweaks.at(self.step)
         self._begin_period()  # a plan may have grown since
         self._expect()
 
     def _setup(self, step: int) -> dict[str, Any]:
         """What the first `step` steps depend on: of a plan, what they have entered, so that it can be extended."""
         length = {"plan": self.timetable.past(step)} if self.plan else {"total_steps": self.total_steps}
-        return {"method": describe(self.method), "density": self._density, **length, "seed": self.seed}
+        tweaks = {"tweaks": words} if (words := self.tweaks.words()) else {}
+        return {"method": describe(self.method), "density": self._density, **length, "seed": self.seed, **tweaks}
 
     def _begin_period(self) -> None:
         """Arm the exploration of the period that begins with the coming step."""
@@ -266,6 +268,7 @@ class Sparsifier:
         self.backend.settle()
         if self._due(self.step) and not self.method.replaces_step:
             self._update(self.step)
+        self.tweaks.at(self.step)
         self._begin_period()
         self._expect()
 

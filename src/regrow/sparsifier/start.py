@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -15,10 +15,26 @@ from regrow.core.errors import RegrowError, choose
 from regrow.core.ranking import refuse_collapse
 from regrow.core.saliency import SALIENCIES
 from regrow.core.topology import Shape, Topology
-from regrow.execution.parts import Part
+from regrow.execution.parts import Part, Verdict
 from regrow.sparsifier.scored import Scored, scored
 
 Start = str | Distribution | Topology | Scored
+
+
+def parts_of(model: nn.Module, verdicts: Sequence[Verdict]) -> dict[str, Part]:
+    """Site -> its part.
+
+    Raises:
+        RegrowError: there is none.
+    """
+    parts = {part.name: part for verdict in verdicts for part in verdict.parts}
+    if not parts:
+        seen = ", ".join(f"{verdict.name} ({verdict.reason})" for verdict in verdicts[:4]) or "none"
+        raise RegrowError(
+            f"{type(model).__name__} has no sparse site: no trained weight of a Linear, convolution or attention layer "
+            f"is left. Parameters: {seen}"
+        )
+    return parts
 
 
 def start_topology(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
@@ -22,6 +22,8 @@ from regrow.sparsifier.scored import Scored
 from regrow.sparsifier.shell import Sparsifier
 from regrow.sparsifier.start import Start, called
 from regrow.sparsifier.timetable import Period
+from regrow.tweaks.base import Tweak
+from regrow.tweaks.life import Tweaks
 
 
 def sparsify(
@@ -36,6 +38,8 @@ def sparsify(
     topology: Start = "erk",
     batch: Batch | None = None,
     loss: LossFn = cross_entropy,
+    tweaks: Sequence[str | Tweak] = (),
+    batches: Iterable[Batch] | None = None,
     every: int | Every | None = None,
     overrides: Mapping[str, float] | None = None,
     include: Sequence[str] = (),
@@ -58,7 +62,10 @@ def sparsify(
             "magnitude" (a trained model's largest), "random", a `Scored`, "built" (that of SparseLinear layers), a
             Topology.
         batch: (inputs, targets) that weights are scored on, ten of each class or more; synflow looks at the shape.
-        loss: (outputs, targets) -> the loss they are scored by.
+        loss: (outputs, targets) -> the loss they are scored by, and tweaks look at.
+        tweaks: names from `regrow.tweaks.TWEAKS`, or tweaks: ToST's changes of training, gone in time. Train by
+            `sparsifier.loss(loss_fn)`, for those that change the loss.
+        batches: some (inputs, targets) of the training set, for tweaks that look at data; a list, or a DataLoader.
         every: steps between updates (an int keeps the method's window), instead of the method's own.
         overrides: densities by name pattern, as {"fc.weight": .5}; the other layers pay for them.
         include, exclude: patterns for the parameters that are sparse.
@@ -102,6 +109,7 @@ def sparsify(
         pattern=pattern,
         seed=seed,
         backend=backend,
+        tweaks=Tweaks(tweaks, batches, loss),
     ).attach(model, optimizer)
 
 

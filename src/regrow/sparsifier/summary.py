@@ -38,6 +38,7 @@ def summarise(sparsifier: Sparsifier) -> str:
             f"density  {topology.density:.4f} ({topology.nnz} of {topology.numel} weights in {len(topology)} sites)",
             f"R_s      {sparsifier.exploration_rate:.4f} of them have been active up to step {sparsifier.step}",
             f"backend  {sparsifier.backend.note}",
+            *(f"tweak    {note}" for note in sparsifier.tweaks.notes()),
         ]
     )
 

@@ -52,8 +52,11 @@ class Ticket:
             on: the sparsifier, or the topology that the model is on.
 
         Raises:
-            RegrowError: weights outside the topology are not zero, or a sparse layer is on another topology.
+            RegrowError: weights outside the topology are not zero, a sparse layer is on another topology, or a tweak
+                still changes the model.
         """
+        if isinstance(on, Sparsifier):
+            on.tweaks.check_plain()
         topology = (on.topology if isinstance(on, Sparsifier) else on).to("cpu")
         model = unwrap_model(model)
         parts, held, tied = locate(model, topology), held_state(model), _tied(model, topology)

@@ -90,6 +90,7 @@ class _Run:
         check_agreement(job, fabric)
         self.job, self.folder, self.fabric, self.tell = job, folder, fabric, tell
         self.model, self.optimizer = fabric.setup(job.model, job.optimizer)
+        self.loss = job.sparsifier.loss(job.loss) if job.sparsifier else job.loss
         self.surroundings = surroundings(fabric)
         self.step = 0
         self.loss_sum = 0.0  # of the current epoch
@@ -143,7 +144,7 @@ class _Run:
         job = self.job
         before = self._last_update()
         reseed(job.seed, self.step, self.fabric)
-        value = job.loss(self.model(inputs), targets)
+        value = self.loss(self.model(inputs), targets)
         self.fabric.backward(value)
         self.optimizer.step()
         self.optimizer.zero_grad()

@@ -25,11 +25,11 @@ class Mask:
 
     def keep(self, tensor: Tensor, rest: float = 0.0) -> None:
         """tensor <- `rest` where nothing exists, in place."""
-        differentiable = tensor.requires_grad and torch.is_grad_enabled()
-        layout = (tensor.dtype, tensor.device, tensor.stride(), differentiable)
+        traced = torch.compiler.is_compiling() or (tensor.requires_grad and torch.is_grad_enabled())
+        layout = (tensor.dtype, tensor.device, tensor.stride(), traced)
         way = self._ways.get(layout)
         if way is None:
-            way = self._ways[layout] = _way(self.active(), tensor, differentiable)
+            way = self._ways[layout] = _way(self.active(), tensor, traced)
         way(tensor, rest)
 
     def kept(self, tensor: Tensor) -> Tensor:
@@ -39,8 +39,9 @@ class Mask:
         return copy
 
 
-def _way(active: Tensor, like: Tensor, differentiable: bool) -> Callable[[Tensor, float], None]:
-    if like.dtype is torch.float32 and native.serves(like) and not differentiable:
+def _way(active: Tensor, like: Tensor, traced: bool) -> Callable[[Tensor, float], None]:
+    """By bits, unless autograd or a compiler follows what is done."""
+    if like.dtype is torch.float32 and native.serves(like) and not traced:
         flags = torch.empty_like(like, dtype=torch.bool, requires_grad=False).copy_(active)
         if flags.stride() == like.stride():  # it fills its memory densely
             return partial(_by_bits, native.pack(flags))

@@ -177,17 +177,26 @@ EXPORT void regrow_norm_gradients(const void *g, const void *x, const float *mea
     }
 }
 
-/* bits [n / 32, rounded up]: bit i % 32 of bits[i / 32] is active[i], 0 or 1. */
-EXPORT void regrow_pack(const uint8_t *active, int64_t n, uint32_t *bits) {
-    memset(bits, 0, (n + 31) / 32 * sizeof *bits);
-    for (int64_t first = 0; first < n; first += 8) {
-        uint64_t eight = 0;
-        memcpy(&eight, active + first, first + 8 <= n ? 8 : n - first);
+/* Bit i is byte i, 0 or 1, of 32. */
+static uint32_t word(const uint8_t *active) {
+    uint32_t bits = 0;
+    for (int i = 0; i < 32; i += 8) {
+        uint64_t eight;
+        memcpy(&eight, active + i, 8);
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
         eight = __builtin_bswap64(eight);
 #endif
-        bits[first / 32] |= (uint32_t)(eight * 0x0102040810204080 >> 56) << first % 32;    /* byte i's bit to 56 + i */
+        bits |= (uint32_t)(eight * 0x0102040810204080 >> 56) << i;    /* from 8 i to 56 + i */
     }
+    return bits;
+}
+
+/* bits [n / 32, rounded up]: bit i % 32 of bits[i / 32] is active[i], 0 or 1. */
+EXPORT void regrow_pack(const uint8_t *active, int64_t n, uint32_t *bits) {
+    uint8_t last[32] = {0};
+    memcpy(last, active + n / 32 * 32, n % 32);
+    for (int64_t i = 0; i < n / 32; i++) bits[i] = word(active + 32 * i);
+    if (n % 32) bits[n / 32] = word(last);
 }
 
 /* at[i] = rest wherever bit i is not set. */

@@ -1,4 +1,4 @@
-"""Faster: functions of core that compiled code may do in their place, to the bit. Core itself knows plain torch only."""
+"""Faster: functions of core in whose place compiled code may step, to the bit. Core itself knows plain torch only."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def _marks(span: int, *sets: Tensor) -> Tensor:
 
 @may_be_faster
 def absent(positions: Tensor, ranks: Tensor) -> Tensor:
-    """The `ranks`-th (ascending, int64) positions that are not in the set, counted from 0; the complement is not listed."""
+    """The `ranks`-th (ascending, int64) positions that are not in the set, counted from 0, without listing those."""
     before = torch.arange(positions.numel(), dtype=positions.dtype, device=positions.device)
     gaps = torch.sub(positions, before, out=before)  # absentees before each member
     return ranks + torch.searchsorted(gaps, ranks.to(gaps.dtype), right=True)
@@ -119,7 +119,7 @@ def absent(positions: Tensor, ranks: Tensor) -> Tensor:
 def sample_absent(positions: Tensor, numel: int, n: int, generator: Generator) -> Tensor:
     """n distinct positions of range(numel) outside the set, uniformly at random, ascending. Exactly n."""
     ranks = sample(numel - positions.numel(), n, generator).to(positions.device)
-    return absent(positions, ranks)
+    return absent(positions, ranks).to(positions.dtype)
 
 
 def sample(numel: int, n: int, generator: Generator) -> Tensor:

@@ -1,0 +1,159 @@
+"""The algebra of positions on the kernels: to the bit what core does in plain torch, for any number of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from regrow.core import bits, positions
+from regrow.core.faster import FASTER
+from regrow.core.patterns import rivals
+from regrow.core.select import highest, select
+from regrow.execution import algebra, native
+
+pytestmark = pytest.mark.skipif(native.available() == ("reference",), reason="no kernels in this build")
+
+SETS = {  # name -> places, how many in one set, in the other
+    "few": (10, 3, 4),
+    "one": (1, 1, 1),
+    "one against none": (2, 0, 1),
+    "none": (5, 0, 0),
+    "empty first": (10, 0, 4),
+    "empty second": (10, 4, 0),
+    "full": (50_000, 50_000, 20_000),
+    "far apart": (2**40, 30_000, 20_000),
+    "crowded": (100_000, 40_000, 70_000),
+    "sparse": (1_000_000, 50_000, 40_000),
+}
+
+
+@pytest.fixture(params=[1, 2, 3], autouse=True)
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=SETS.values(), ids=SETS)
+def pair(request: pytest.FixtureRequest) -> tuple[int, Tensor, Tensor]:
+    places, *sizes = request.param
+    kind = torch.int64 if places > 2**31 else torch.int32
+    g = Generator().manual_seed(0)
+    one, other = (drawn(places, n, g).to(kind) for n in sizes)
+    return places, one, other
+
+
+def drawn(places: int, n: int, g: Generator) -> Tensor:
+    if places > 2**31:
+        return torch.randint(places, (2 * n,), generator=g).unique()[:n]
+    return torch.randperm(places, generator=g)[:n].sort().values
+
+
+def plainly(function: object, *args: object) -> object:
+    return function.__wrapped__(*args)  # type: ignore[attr-defined]
+
+
+def test_every_kernel_stands_for_a_function() -> None:
+    assert FASTER == algebra.KERNELS
+    marked = {name for module in (positions, bits) for name, f in vars(module).items() if hasattr(f, "__wrapped__")}
+    assert marked - {"may_be_faster"} | {"highest", "rivals"} == FASTER.keys()
+
+
+@pytest.mark.parametrize("function", [positions.sources, positions.contains, positions.union, positions.common])
+def test_two_sets(pair: tuple[int, Tensor, Tensor], function: object) -> None:
+    _, one, other = pair
+    for a, b in ((one, other), (other, one), (one, one)):
+        ours, plain = algebra.KERNELS[function.__name__](a, b), plainly(function, a, b)  # type: ignore[attr-defined]
+        if isinstance(plain, Tensor):
+            assert torch.equal(ours, plain)
+            assert ours.dtype == plain.dtype
+        else:
+            assert ours == plain
+
+
+def test_absentees(pair: tuple[int, Tensor, Tensor]) -> None:
+    places, one, other = pair
+    g = Generator().manual_seed(1)
+    ranks = drawn(max(places - one.numel(), 1), min(other.numel(), places - one.numel()), g)
+    assert torch.equal(algebra.absent(one, ranks), plainly(positions.absent, one, ranks))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16, torch.int64])
+def test_carrying_values(pair: tuple[int, Tensor, Tensor], kind: torch.dtype) -> None:
+    _, one, other = pair
+    values, source = (torch.randn(one.numel()) * 9).to(kind), positions.sources(one, other)
+    assert torch.equal(positions.carry(values, source, 3.0), plainly(positions.carry, values, source, 3.0))
+
+
+def test_bits(pair: tuple[int, Tensor, Tensor]) -> None:
+    places, one, other = pair
+    if places > 2**31:
+        pytest.skip("too large a table")
+    tables = bits.none(places), bits.none(places)
+    for at in (one, other, torch.cat([other, other]).flip(0), one):
+        ours, plain = algebra.mark(tables[0], at), plainly(bits.mark, tables[1], at)
+        assert ours == plain
+        assert torch.equal(*tables)
+    n = positions.union(one, other).numel()
+    for kind in (torch.int32, torch.int64):
+        ours = algebra.listed(tables[0], n, kind)
+        assert torch.equal(ours, plainly(bits.listed, tables[1], n, kind))
+        assert ours.dtype == kind
+        assert torch.equal(ours, positions.union(one, other).to(kind))
+
+
+def scores(n: int) -> dict[str, Tensor]:
+    g = Generator().manual_seed(n)
+    normal, chance = torch.randn(n, generator=g), torch.rand(n, generator=g)
+    return {
+        "normal": normal,
+        "tiny and huge": normal * 10 ** (80 * (chance - 0.5)),
+        "few values": (3 * normal).round(),
+        "zeros of both signs": torch.zeros(n).copysign(normal),
+        "with NaN": normal.masked_fill(chance < 0.4, torch.nan),
+        "with infinities": normal.masked_fill(chance < 0.2, torch.inf).masked_fill(chance > 0.7, -torch.inf),
+        "all NaN": torch.full((n,), torch.nan),
+    }
+
+
+@pytest.mark.parametrize("n", [2, 5, 1000, 50_001])
+def test_selection(n: int) -> None:
+    for name, score in scores(n).items():
+        for chosen in {1, n // 3 or 1, n // 2, n - 1}:
+            assert torch.equal(algebra.highest(score, chosen), plainly(highest, score, chosen)), name
+
+
+@pytest.mark.parametrize("n", [5, 1000, 50_001])
+@pytest.mark.parametrize("kind", [torch.int32, torch.int64])
+@pytest.mark.parametrize("active", [0.0, 0.2, 1.0])
+def test_rivals(n: int, kind: torch.dtype, active: float) -> None:
+    """The best k of those returned are the best k of all."""
+    at = drawn(n, round(active * n), Generator().manual_seed(2)).to(kind)
+    for name, signal in scores(n).items():
+        for k in {1, n // 10 + 1, n}:
+            for above in (-torch.inf, 0.0, 0.5, torch.inf):
+                k = min(k, n - at.numel())
+                ours, plain = (best(*f(signal, at, k, above), k) for f in (rivals, rivals.__wrapped__))  # type: ignore[attr-defined]
+                assert all(map(torch.equal, ours, plain)), (name, k, above)
+
+
+def best(position: Tensor, score: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    chosen = select(score, min(k, score.numel()))
+    return position[chosen], score[chosen]
+
+
+def test_what_the_kernels_do_not_take_is_done_plainly() -> None:
+    one, other = torch.arange(8)[::2], torch.arange(6)
+    assert algebra.union(one, other) is NotImplemented
+    assert positions.union(one, other).tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert algebra.highest(torch.rand(5).double(), 2) is NotImplemented
+    before = native.isa()
+    native.use("reference")
+    try:
+        assert algebra.union(other, other) is NotImplemented
+    finally:
+        native.use(before)

@@ -18,6 +18,7 @@ NAMES = {
     "saliency",
     "schedules",
     "sup_average",
+    "tost",
 }
 
 

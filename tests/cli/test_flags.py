@@ -14,7 +14,7 @@ FLAGS = {
     "compare": {"RUNS", "--json"},
     "demo": {"--runs"},
     "resume": {"RUN", "--data-root"},
-    "run": {"RECIPE", "--set", "--seeds", "--runs", "--data-root"},
+    "run": {"RECIPE", "--set", "--seeds", "--jobs", "--runs", "--data-root"},
     "show": {"WHAT"},
 }
 OTHERS = {"bench"}  # frozen by their own tests

@@ -58,10 +58,12 @@ def cost(case: Case, method: str, sparsity: float, limit: float) -> Cost:
     step = step_of(case, x, y, "fused", sparsity, method, EVERY)
     for _ in range(2 * EVERY):
         step()
-    turns = [[seconds(step) for _ in range(EVERY)] for _ in range(ROUNDS)]
-    steps = [time for turn in turns for time in turn[2:-1]]  # the step after an update finds cold caches: not counted
+    times = [seconds(step) for _ in range(ROUNDS * EVERY + 1)]
+    steps = [time for k, time in enumerate(times) if k % EVERY not in (0, EVERY - 1)]
+    after = statistics.median(steps)  # the step after an update may find cold caches: what that costs is the update's
+    updates = [times[k] + times[k + 1] - after for k in range(EVERY - 1, ROUNDS * EVERY, EVERY)]
     name = f"{case.title.split(',')[0]}, {method}, {sparsity:.0%}"
-    return Cost(name, steps, [turn[-1] for turn in turns], gradients(case.make()), limit)
+    return Cost(name, steps, updates, gradients(case.make()), limit)
 
 
 def gradients(model: nn.Module) -> list[float]:

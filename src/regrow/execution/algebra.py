@@ -74,9 +74,9 @@ def absent(positions: Tensor, ranks: Tensor) -> Result:
 
 
 def mark(table: Tensor, positions: Tensor) -> Result:
-    return (
-        native.call("mark", table, *_set(positions), _wide(positions)) if _serves(table, positions) else NotImplemented
-    )
+    if not _serves(table, positions):
+        return NotImplemented
+    return native.call("mark", table, *_set(positions), _wide(positions))
 
 
 def listed(table: Tensor, n: int, dtype: torch.dtype) -> Result:

@@ -13,9 +13,17 @@ from regrow.cli.app import app
 FLAGS = {
     "compare": {"RUNS", "--json"},
     "demo": {"--runs"},
+    "evaluate": {
+        *("RUNS", "--ood", "--corruptions", "--adversarial", "--split", "--passes", "--together", "--json"),
+        "--data-root",
+    },
+    "lottery": {
+        *("RECIPE", "--densities", "--rewind", "--epoch", "--layers", "--set", "--seeds", "--runs", "--data-root"),
+    },
     "resume": {"RUN", "--data-root"},
     "run": {"RECIPE", "--set", "--seeds", "--jobs", "--runs", "--data-root"},
     "show": {"WHAT"},
+    "tickets": {"PATHS", "--json"},
 }
 OTHERS = {"bench"}  # frozen by their own tests
 

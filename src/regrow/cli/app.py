@@ -8,6 +8,7 @@ from regrow.cli.bench import bench
 from regrow.cli.compare import compare
 from regrow.cli.demo import demo
 from regrow.cli.evaluate import evaluate
+from regrow.cli.lottery import lottery
 from regrow.cli.resume import resume
 from regrow.cli.run import run
 from regrow.cli.show import show
@@ -22,5 +23,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (demo, run, resume, show, evaluate, compare, bench, tickets):
+for _command in (demo, run, resume, show, evaluate, compare, bench, tickets, lottery):
     app.command()(verb(_command))

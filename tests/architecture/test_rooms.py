@@ -16,8 +16,8 @@ OURS = {
     "sparsifier": {"core", "methods", "execution", "tweaks"},
     "tickets": {"core", "execution", "sparsifier"},
     "train": {"core", "sparsifier", "tickets", "metrics"},
-    "recipe": {"core", "methods", "execution", "metrics", "sparsifier", "tickets", "train"},
-    "lab": {"core", "methods", "execution", "metrics", "sparsifier", "tickets", "train", "recipe"},
+    "recipe": {"core", "methods", "execution", "tweaks", "metrics", "sparsifier", "tickets", "train"},
+    "lab": {"core", "methods", "execution", "tweaks", "metrics", "sparsifier", "tickets", "train", "recipe"},
     "report": {"train"},
     "cli": {"core", "recipe", "lab", "report", "train"},
 }

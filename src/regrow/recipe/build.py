@@ -19,11 +19,13 @@ from regrow.recipe import schema
 from regrow.recipe.optim import optimizer_of, plan_of, scheduler_of
 from regrow.recipe.schema import Recipe
 from regrow.recipe.start import start_of, weights_of
+from regrow.recipe.tweaks import FirstEpoch, tweaks_of, with_ghosts
 from regrow.sparsifier import Sparsifier, sparsify
 from regrow.sparsifier.start import Start
 from regrow.train import data, models
 from regrow.train.job import Job
 from regrow.train.models.members import Members, each
+from regrow.tweaks import is_ghost
 
 
 def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
@@ -33,6 +35,7 @@ def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
         RegrowError: an unknown name or option, missing data, a density or a model that cannot be.
     """
     method = method_of(recipe.method) if recipe.method else None
+    tweaks = tweaks_of(recipe)
     if not recipe.model.name.startswith("timm:"):
         choose(models.MODELS, recipe.model.name, "model")
     source = data.load(recipe.data.name, validation=recipe.data.validation, augment=recipe.data.augment, root=data_root)
@@ -51,7 +54,9 @@ def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
     sparsifier = None
     if method:
         start = start_of(recipe.topology, source, recipe.batch_size, loss, seed)
-        sparsifier = sparsifier_of(recipe, method, model, optimizer, start, seed, **horizon)
+        batches = FirstEpoch(source, recipe.batch_size, seed)
+        extra = {"tweaks": tweaks, "batches": batches, "loss": loss}
+        sparsifier = sparsifier_of(recipe, method, model, optimizer, start, seed, **horizon, **extra)
     return Job(
         model=model,
         optimizer=optimizer,
@@ -74,15 +79,15 @@ def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
 
 
 def sparsifier_of(
-    recipe: Recipe, method: Method, model: nn.Module, optimizer: Optimizer, start: Start, seed: int, **horizon: Any
+    recipe: Recipe, method: Method, model: nn.Module, optimizer: Optimizer, start: Start, seed: int, **rest: Any
 ) -> Sparsifier:
-    """The recipe's method on the optimizer, from `start` on; `horizon` is `total_steps` or `plan`."""
+    """The recipe's method on the optimizer, from `start` on; `rest` is `total_steps` or `plan`, and for tweaks."""
     return sparsify(
         model,
         optimizer,
         method=method,
         density=recipe.density,
-        **horizon,
+        **rest,
         topology=start,
         overrides=recipe.overrides or None,
         include=recipe.include,
@@ -96,7 +101,9 @@ def flops_of(
     recipe: Recipe, model: nn.Module, shape: tuple[int, ...], steps_per_epoch: int, sparsifier: Sparsifier | None
 ) -> Live:
     """Of one inference and the whole run at the densities it has, beside the dense run without multiplier."""
-    dense = dense_flops(model, torch.zeros(1, *shape, device="meta"), sites=sparsifier.topology if sparsifier else ())
+    seen = dense_flops(model, torch.zeros(1, *shape, device="meta"), sites=sparsifier.topology if sparsifier else ())
+    dense = {name: flops for name, flops in seen.items() if not is_ghost(name)}
+    haunted = recipe.batch_size * sparsifier.tweaks.ghost_steps if sparsifier else 0
     ledger = Ledger(
         steps=recipe.total_epochs * steps_per_epoch,
         batch_size=recipe.batch_size,
@@ -105,7 +112,7 @@ def flops_of(
     )
 
     def count() -> dict[str, float]:
-        return run_flops(
+        counted = run_flops(
             dense,
             sparsifier.mean_densities() if sparsifier else {},
             ledger,
@@ -113,6 +120,7 @@ def flops_of(
             sparse=recipe.backend == "sparse",
             reference_steps=recipe.compared_epochs * steps_per_epoch,
         )
+        return with_ghosts(counted, seen, haunted)
 
     return Live(count)
 

@@ -52,6 +52,10 @@ class MethodSpec(OpenSpec):
     every: EverySpec | None = Field(None, description="{interval, start, end}")
 
 
+class TweakSpec(OpenSpec):
+    name: str = Field(description="soft-activation, ghost-skip, rescaled-init or label-smoothing")
+
+
 class OptimizerSpec(Spec):
     name: str
     weight_decay: float = Field(0.0, ge=0, description="L2 strength, >= 0")
@@ -141,6 +145,9 @@ class Recipe(Spec):
     include: Names = Field((), description="patterns of weight names to make sparse, the defaults when empty")
     exclude: Names = Field((), description="patterns of weight names to keep dense")
     overrides: dict[str, Density] = Field({}, description="pattern of weight names -> density of those layers")
+    tweaks: Annotated[tuple[Annotated[TweakSpec, BeforeValidator(named)], ...], Strict(False)] = Field(
+        (), description="changes of training, a list such as [soft-activation, {name: ghost-skip, until: 0.4}]"
+    )
     backend: Literal["masked", "sparse"] = Field(
         "masked",
         description="masked (dense arithmetic), or sparse: only the weights that exist are stored and computed",
@@ -177,6 +184,10 @@ class Recipe(Spec):
             raise ValueError("has `backend: sparse` but no `method`: add one, such as `method: rigl-itop`, or drop it")
         if self.method is None and self.density is not None:
             raise ValueError("has a `density` but no `method`: add one, such as `method: rigl-itop`, or drop it")
+        if self.method is None and self.tweaks:
+            raise ValueError("has `tweaks` but no `method`: add one, such as `method: static`, or drop them")
+        if self.label_smoothing and any(tweak.name == "label-smoothing" for tweak in self.tweaks):
+            raise ValueError("smooths labels twice, by `label_smoothing` and by a tweak: drop one")
         return self
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -102,6 +103,12 @@ class Tweaks:
     def words(self) -> list[str]:
         """Each with its hyper-parameters: what tells a run from one with other tweaks."""
         return [describe(tweak) for tweak in self._all]
+
+    @property
+    def ghost_steps(self) -> int:
+        """How many steps are taken with ghost parameters."""
+        lives = [tweak.until for tweak in self._all if self._ghosts.get(tweak.name)]
+        return math.ceil(max(lives, default=0.0) * self._horizon)
 
     def notes(self) -> list[str]:
         """Each with what it costs, while it does."""

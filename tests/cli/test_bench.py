@@ -28,6 +28,7 @@ def test_all_ways_side_by_side(call: Call) -> None:
         "bf16 autocast",
         "masked, 0.9",
         "sparse, 0.9",
+        "sparse, 0.9, bf16 autocast",
         "ms/step",
         "s/epoch",
         "times as fast",
@@ -58,6 +59,9 @@ def test_refusals(call: Call) -> None:
         (["--shape", "1x28"], "--shape 1x28: should be numbers of at least 1"),
         (["--model", "mpl"], "did you mean 'mlp'?"),
         (["--method", "rigle"], "did you mean 'rigl'?"),
+        (["--model", "torch.nn:Flatten"], "made a Flatten without weights"),
+        (["--model", "torch.nn:Linear"], "names a function without arguments"),
+        (["--threads", "100000"], "this machine has"),
     ]:
         refusal = call("bench", *words)
         assert refusal.exit_code == 2

@@ -229,6 +229,16 @@ def test_the_environment_forces_an_instruction_set() -> None:
     assert "did you mean 'avx512'" in run_python(code, REGROW_ISA="avx51").stderr
 
 
+def test_a_library_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "ABI", -1)
+    native._find.cache_clear()
+    try:
+        with pytest.raises(RegrowError, match="another version than its Python code: install regrow again"):
+            native.available()
+    finally:
+        native._find.cache_clear()
+
+
 def test_without_the_library_plain_torch_runs_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
     index = index_of(12, 10, 0.4)
     data = torch.randn(33, 10), torch.randn(index.nnz), torch.randn(12), torch.randn(33, 12)

@@ -74,7 +74,7 @@ def verdicts(result: Bench) -> list[str]:
     _, bf16, *others = result.rows
     lines = [f"Dense is faster than {row.way.name}." for row in others if row.against_dense.low > 1]
     lines += [
-        f"Dense in bf16 is faster than {row.way.name}, which computes in fp32."
+        f"Dense in bf16 is faster than {row.way.name}{'' if row.way.bf16 else ', which computes in fp32'}."
         for row in others
         if row.way.backend == "sparse" and bf16.seconds < row.seconds and row.against_dense.low <= 1
     ]

@@ -1,4 +1,4 @@
-"""The ways of training one model side by side: dense, bf16 dense, masked, sparse."""
+"""The ways of training one model side by side: dense and bf16 dense, masked, sparse in bf16 and sparse."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def bench(setting: Setting, sparsities: Sequence[float]) -> Bench:
     setting.claim_threads()
     refusals, others = refused(setting.build())
     ways = [Way(), Way(bf16=True), Way("masked", sparsities[0])]
-    ways += [Way("sparse", sparsity, exclude=tuple(refusals)) for sparsity in sparsities if others]
+    if others:
+        ways += [Way("sparse", s, bf16, exclude=tuple(refusals)) for bf16 in (True, False) for s in sparsities]
     last = _better_in_channels_last(setting)
     subjects = [Subject(setting, replace(way, channels_last=last)) for way in ways]
     with watching() as neighbours:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -63,7 +64,8 @@ def _breaks(subject: Subject) -> Iterator[str]:
     def note(name: str) -> Any:
         def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
             x = inputs[0] if inputs and isinstance(inputs[0], Tensor) else None
-            rows = isinstance(module, SparseLinear) and x is not None and not is_lanes(x.reshape(-1, x.shape[-1]))
+            executed = isinstance(module, SparseLinear) and module.weight.numel() < math.prod(module.index.shape)
+            rows = executed and x is not None and not is_lanes(x.reshape(-1, x.shape[-1]))
             seen.append((name, rows))
 
         return before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -58,9 +59,16 @@ class Setting:
         return methods.build(self.method)
 
     def claim_threads(self) -> None:
-        """Use as many as are named; else torch has decided."""
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
+        """Use as many as are named; else torch has decided.
+
+        Raises:
+            RegrowError: they are more than the machine has.
+        """
+        if self.threads is None:
+            return
+        if self.threads > (os.cpu_count() or self.threads):
+            raise RegrowError(f"--threads {self.threads}: this machine has {os.cpu_count()} processor cores.")
+        torch.set_num_threads(self.threads)
 
     def build(self) -> nn.Module:
         """The model: a name of regrow's, `timm:NAME`, or `module:function`, a function of yours that makes one.
@@ -74,7 +82,7 @@ class Setting:
         sys.path.insert(0, "")  # what lies in the current folder, as for `python -m`
         try:
             made = getattr(import_module(module), function)()
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, TypeError) as error:
             raise RegrowError(
                 f"--model {self.model}: {error}. It names a function without arguments, as in `my_models:make` for "
                 "`def make()` in my_models.py in this folder."
@@ -83,6 +91,8 @@ class Setting:
             sys.path.remove("")
         if not isinstance(made, nn.Module):
             raise RegrowError(f"--model {self.model} made a {type(made).__name__}, but should make a torch.nn.Module.")
+        if not any(True for _ in made.parameters()):
+            raise RegrowError(f"--model {self.model} made a {type(made).__name__} without weights: nothing to train.")
         return made
 
 

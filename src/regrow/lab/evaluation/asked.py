@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from regrow.core.errors import RegrowError, choose
 from regrow.train.data import DATASETS, Data
+from regrow.train.data.corruptions import EXTRA, SEVERITIES, STANDARD
 
 NOISE = "noise"
 USUAL = "usual"
@@ -24,7 +25,8 @@ class Asked:
     """Args:
     split: "test" or "val"; nothing is ever chosen by "test".
     ood: data sets to be told apart, "noise" among them, or "usual": what is in `PARTNERS`.
-    corruptions: evaluate on CIFAR-C's kinds at five severities.
+    corruptions: evaluate on CIFAR-C's kinds at five severities, or on fewer:
+    kinds, severities: of corruptions.
     adversarial: evaluate under FGSM and PGD.
     eps: the attacks' radius in L-infinity, as a share of the pixel range.
     """
@@ -32,6 +34,8 @@ class Asked:
     split: str = "test"
     ood: tuple[str, ...] = ()
     corruptions: bool = False
+    kinds: tuple[str, ...] = (*STANDARD, *EXTRA)
+    severities: tuple[int, ...] = SEVERITIES
     adversarial: bool = False
     eps: float = 8 / 255
 
@@ -40,6 +44,9 @@ class Asked:
         for name in self.ood:
             form = "npz" if name.endswith(".npz") else name.partition(":")[0]
             choose(valid, form, "out-of-distribution data set")
+        kinds = {kind: kind for kind in (*STANDARD, *EXTRA)}
+        for kind in self.kinds:
+            choose(kinds, kind, "corruption")
         if not 0 <= self.eps <= 1:
             raise RegrowError(f"eps = {self.eps}: give a share of the pixel range, such as {8 / 255:.4f} for 8/255")
 

@@ -19,7 +19,7 @@ from regrow.metrics import calibration, diversity, ood, selective
 from regrow.metrics.adversarial import attacks
 from regrow.metrics.probabilities import ensemble
 from regrow.tickets.ensemble import likeliest
-from regrow.train.data.corruptions import EXTRA, SEVERITIES, STANDARD
+from regrow.train.data.corruptions import STANDARD
 from regrow.train.record import Record
 
 FORMAT = 1
@@ -147,9 +147,9 @@ def _corruptions(
 ) -> list[str]:
     """Per kind and severity, and the means over the standard kinds; returns the kinds that could not be had."""
     left_out = []
-    for kind in (*STANDARD, *EXTRA):
+    for kind in asked.kinds:
         tell(f"under {kind}")
-        for severity in SEVERITIES:
+        for severity in asked.severities:
             batches = corrupted(kind, severity, subject.data, asked.split, root)
             if batches is None:
                 left_out.append(kind)
@@ -158,7 +158,7 @@ def _corruptions(
             for system in systems:
                 kinds = records[system.name].setdefault("corruption", {}).setdefault("kinds", {})
                 kinds.setdefault(kind, []).append(_plain(system.of(members), labels))
-    if len(left_out) == len(STANDARD) + len(EXTRA):
+    if len(left_out) == len(asked.kinds):
         raise RegrowError(
             f"inputs of shape {subject.data.shape} cannot be corrupted here, and there are no official files "
             "(CIFAR-10-C, CIFAR-100-C, ImageNet-C) in the data root: put them there, or leave out --corruptions"

@@ -10,6 +10,7 @@ from torch import nn
 
 from regrow.core.errors import RegrowError, choose, nearest
 from regrow.train.models.batch_ensemble import batch_ensemble
+from regrow.train.models.cnn import cnn
 from regrow.train.models.from_timm import timm_model
 from regrow.train.models.lenet import lenet5
 from regrow.train.models.mimo import mimo
@@ -31,6 +32,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "mimo": mimo,
     "lenet300": lenet300,
     "lenet5": lenet5,
+    "cnn": cnn,
     "vgg16": vgg16,
     "vgg16_c": vgg16_c,
     "vgg16_d": vgg16_d,

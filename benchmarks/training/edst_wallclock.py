@@ -1,8 +1,8 @@
 """A whole EDST run, three tickets at 95 % sparsity on the sparse backend, against one dense run of reference length.
 
-FreeTickets' lengths, 450 epochs to the dense run's 250, scaled down alike: a step is an epoch here, each run begins with
-a new model and ends with its tickets. Updates fall as often per step as in ten real epochs for 250 (each 48 steps), so
-the two escapes and three tickets weigh more than in a real run.
+FreeTickets' lengths, 450 epochs to the dense run's 250, scaled down alike: a step is an epoch here, each run begins
+with a new model and ends with its tickets. Updates fall as often per step as in ten real epochs for 250 (each 48
+steps), so the two escapes and three tickets weigh more than in a real run.
 
 python -m benchmarks.training.edst_wallclock [THREADS ...]
 """

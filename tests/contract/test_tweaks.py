@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -226,3 +227,21 @@ def test_rescaling_sparse_layers_is_refused() -> None:
             batches=[(torch.ones(2, 8), torch.ones(2, dtype=torch.long))],
             total_steps=9,
         )
+
+
+def test_ghosts_refuse_data_parallel_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, optimizer, sparsifier = start("masked")
+    sparsifier.finalize()
+    keys = [*model.state_dict()]
+    monkeypatch.setattr("regrow.tweaks.life.dist.is_initialized", lambda: True)
+    monkeypatch.setattr("regrow.tweaks.life.dist.get_world_size", lambda: 2)
+    monkeypatch.setattr("regrow.sparsifier.shell.check_ranks", lambda *_: None)
+    with pytest.raises(RegrowError, match=r"ghost-skip: .* DistributedDataParallel cannot follow"):
+        regrow.sparsify(model, optimizer, method="static", density=0.5, total_steps=9, tweaks=["ghost-skip"])
+    assert [*model.state_dict()] == keys
+
+
+@pytest.mark.parametrize("name", TWEAKS)
+def test_every_tweak_has_a_card(name: str) -> None:
+    card = Path(__file__).parents[2] / "docs" / "tweaks" / f"{name}.md"
+    assert card.read_text().startswith(f"# {name}\n")

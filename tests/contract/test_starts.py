@@ -110,7 +110,7 @@ def test_a_floor_keeps_layers_alive() -> None:
 
 def test_synflow_has_nothing_to_say_of_queries_and_keys() -> None:
     """All tokens are ones, so attention looks everywhere alike: a collapse that is reported."""
-    with pytest.raises(RegrowError, match=r"layer collapse: .*'attend\.in_proj_weight\[k\]' has 0 of 64"):
+    with pytest.raises(RegrowError, match=r"layer collapse: .*'attend\.in_proj_weight\[q\]' has 0 of 64"):
         start(Attention(), topology="synflow", batch=BATCH)
 
 

@@ -28,7 +28,7 @@ def keep(scores: Scores, n: Budget, among: Topology, floor: int = 0) -> Topology
     Raises:
         RegrowError: a score is not a number, or the floor alone is more than n.
     """
-    pool = {name: _eligible(name, scores[name], among.index(name).long().cpu(), floor) for name in among}
+    pool = {name: _eligible(name, scores[name], among, floor) for name in among}
     if isinstance(n, int):
         if floor and n < sum(min(floor, len(pool[name])) for name in pool):
             raise RegrowError(f"floor={floor} of each of {len(pool)} layers is more than the {n} weights there may be")
@@ -37,7 +37,7 @@ def keep(scores: Scores, n: Budget, among: Topology, floor: int = 0) -> Topology
         picked = dict(zip(pool, map(where, torch.split(chosen, sizes)), strict=True))
     else:
         picked = {name: select(score, n[name]) for name, score in pool.items()}
-    return Topology({name: among.index(name).cpu()[at] for name, at in picked.items()}, among.shapes)
+    return Topology({name: _positions(among, name, at) for name, at in picked.items()}, among.shapes)
 
 
 def progressive(
@@ -82,12 +82,22 @@ def _between(whole: int, n: int, through: float) -> int:
     return n if through == 1.0 else round(whole * (n / whole) ** through)
 
 
-def _eligible(name: str, score: Tensor, at: Tensor, floor: int) -> Tensor:
-    eligible = score.detach().reshape(-1).cpu()[at]
+def _whole(topology: Topology, name: str) -> bool:
+    return topology.nnz_of(name) == topology.numel_of(name)
+
+
+def _positions(among: Topology, name: str, at: Tensor) -> Tensor:
+    return at if _whole(among, name) else among.index(name).cpu()[at]
+
+
+def _eligible(name: str, score: Tensor, among: Topology, floor: int) -> Tensor:
+    eligible = score.detach().reshape(-1).cpu()
+    if not _whole(among, name):
+        eligible = eligible[among.index(name).cpu()]
     if not bool(eligible.isfinite().all()):
         broken = int((~eligible.isfinite()).sum())
         raise RegrowError(
             f"{broken} of the {eligible.numel()} scores of {name!r} are not finite: the loss is not, or the model "
             "overflows; look at the batch and the weights"
         )
-    return eligible.index_fill(0, select(eligible, min(floor, eligible.numel())), torch.inf)
+    return eligible.index_fill(0, select(eligible, min(floor, eligible.numel())), torch.inf) if floor else eligible

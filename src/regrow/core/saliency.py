@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -98,7 +98,7 @@ class SynFlow:
 
     Its scores are conserved through layers, so that removing weights in small steps empties none before it must; with
     batch statistics they would not be, so batch norms use their running ones. No data is looked at, of the batch only
-    the shape. In double precision, which deep networks need.
+    the shape. In double precision where single overflows, as in deep networks.
     """
 
     iterations: int = 100
@@ -106,11 +106,20 @@ class SynFlow:
 
     def __call__(self, model: nn.Module, weights: Weights, batch: Batch, loss: LossFn) -> dict[str, Tensor]:
         others = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        state = {name: _absolute(value) for name, value in others.items() if name not in weights}
-        leaves = _leaves({name: _absolute(value) for name, value in weights.items()})
+        state = {name: value.detach().clone() for name, value in others.items() if name not in weights}
+        given: dict[str, Tensor] = {**state, **weights}
+        scores = self._scores(model, given, weights, torch.ones_like(batch[0][:1]))
+        if all(bool(score.isfinite().all()) for score in scores.values()):
+            return scores
+        given = {name: value.double() if value.is_floating_point() else value for name, value in given.items()}
         ones = torch.ones_like(batch[0][:1])
+        return self._scores(model, given, weights, ones.double() if ones.is_floating_point() else ones)
+
+    def _scores(self, model: nn.Module, given: Weights, names: Iterable[str], ones: Tensor) -> dict[str, Tensor]:
+        state = {name: value.abs() if value.is_floating_point() else value for name, value in given.items()}
+        leaves = _leaves({name: state[name] for name in names})
         with _evaluating(model):
-            flow = _call(model, {**state, **leaves}, ones.double() if ones.is_floating_point() else ones).sum()
+            flow = _call(model, {**state, **leaves}, ones).sum()
         grads = torch.autograd.grad(flow, [*leaves.values()], materialize_grads=True)
         return {name: (leaf.detach() * grad).abs() for (name, leaf), grad in zip(leaves.items(), grads, strict=True)}
 
@@ -172,10 +181,6 @@ def _call(model: nn.Module, state: Weights, inputs: Tensor) -> Tensor:
 
 def _leaves(weights: Weights) -> dict[str, Tensor]:
     return {name: weight.detach().clone().requires_grad_() for name, weight in weights.items()}
-
-
-def _absolute(value: Tensor) -> Tensor:
-    return value.detach().double().abs() if value.is_floating_point() else value.detach().clone()
 
 
 @contextmanager

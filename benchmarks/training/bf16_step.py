@@ -10,7 +10,7 @@ import sys
 import torch
 from benchmarks.kernels.linear import both_ways
 from benchmarks.paired import Comparison, Task, paired, report
-from benchmarks.training.sparse_step import mlp
+from benchmarks.training.sparse_step import CASES
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
@@ -25,7 +25,7 @@ STEP, WIDE = 3.0, 4.0
 def step_of(x: Tensor, y: Tensor, sparsity: float) -> Task:
     """One step of the loop a user writes: SGD with momentum, RigL each 100 steps unless dense."""
     torch.manual_seed(0)
-    model = mlp()
+    model = CASES["small"].make()
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, fused=True)
     if sparsity:
         regrow.sparsify(model, optimizer, method="rigl", sparsity=sparsity, total_steps=10**6, backend="sparse")
@@ -42,7 +42,7 @@ def step_of(x: Tensor, y: Tensor, sparsity: float) -> Task:
 
 def compare(sparsity: float = 0.95) -> Comparison:
     """A turn is 100 steps, so that each holds one update."""
-    x, y = torch.randn(128, 1, 28, 28), torch.randint(10, (128,))
+    x, y = CASES["small"].batch()
     name = f"MLP 784-1024-1024-10, batch 128, {sparsity:.0%}, bf16 autocast"
     return paired(name, step_of(x, y, sparsity), step_of(x, y, 0.0), 1 / STEP, rounds=11, calls=100)
 

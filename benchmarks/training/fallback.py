@@ -9,8 +9,7 @@ import sys
 
 import torch
 from benchmarks.paired import Comparison, paired, report
-from benchmarks.training.masked_step import step_of
-from benchmarks.training.sparse_step import mlp, sparse_step
+from benchmarks.training import masked_step, sparse_step
 
 from regrow.execution import native
 
@@ -18,10 +17,11 @@ LIMIT = 5.0
 
 
 def compare(sparsity: float) -> Comparison:
-    x, y = torch.randn(128, 1, 28, 28), torch.randint(10, (128,))
-    masked = step_of(mlp, x, y, "fused", False, sparsity)
-    name = f"MLP 784-1024-1024-10, batch 128, {sparsity:.0%}, plain torch"
-    return paired(name, sparse_step(x, y, sparsity), masked, LIMIT, rounds=7, calls=20)
+    case = sparse_step.CASES["small"]
+    x, y = case.batch()
+    sparse = sparse_step.step_of(case, x, y, "fused", sparsity)
+    masked = masked_step.step_of(case.make, x, y, "fused", False, sparsity)
+    return paired(f"{case.title}, {sparsity:.0%}, plain torch", sparse, masked, LIMIT, rounds=7, calls=20)
 
 
 if __name__ == "__main__":

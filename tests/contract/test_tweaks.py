@@ -10,7 +10,7 @@ import pytest
 import torch
 from backends import BACKENDS, Run, bits, start
 from torch import Tensor, nn
-from zoo import STEPS, batch
+from zoo import STEPS, batch, plain
 
 import regrow
 from regrow import RegrowError
@@ -211,6 +211,12 @@ def test_refused(changes: dict[str, Any], message: str) -> None:
             model, optimizer, **{"density": 0.5, "every": None, "total_steps": 5000, "topology": "uniform"} | changes
         )
     assert [(name, type(module)) for name, module in model.named_modules()] == keys
+
+
+def test_a_loss_that_is_not_asked_for_is_noticed() -> None:
+    model, optimizer, _ = begun("masked", "label-smoothing")
+    with pytest.raises(RegrowError, match=r"label-smoothing does nothing: train by loss = sparsifier.loss"):
+        plain(model, optimizer, 1)
 
 
 def test_rescaling_sparse_layers_is_refused() -> None:

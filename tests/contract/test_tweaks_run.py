@@ -14,6 +14,7 @@ import regrow
 from regrow import RegrowError
 from regrow.recipe.build import job_of
 from regrow.recipe.load import load
+from regrow.tickets import Ticket
 from regrow.train import checkpoint
 from regrow.train.job import Job
 from regrow.train.loop import Progress, fit
@@ -93,6 +94,26 @@ def test_the_demo_and_what_its_ghosts_cost(tmp_path: Path) -> None:
     result = fit(job, RunFolder(tmp_path / "run"))
     assert result["flops"]["training_ghosts"] == job.flops["training_ghosts"]
     assert result["parameters"] == fit(base, RunFolder(tmp_path / "base"))["parameters"]
+
+
+PLANS = {
+    "freetickets": ["plan.explore=3", "plan.refine=[1, 1]", "plan.tickets=2"],
+    "sup-tickets": ["plan.train=3", "plan.cycle=2", "plan.cycles=2"],
+}
+
+
+@pytest.mark.parametrize("backend", ["masked", "sparse"])
+@pytest.mark.parametrize("plan", PLANS)
+def test_plans_have_tweaks_in_their_first_phase(tmp_path: Path, plan: str, backend: str) -> None:
+    tiny = [change for change in TINY if not change.startswith("epochs")]
+    early = "soft-activation, {name: ghost-skip, until: 1.0}, {name: rescaled-init, iterations: 2}"
+    four = f"tweaks=[{early}, label-smoothing]"
+    changes = [*tiny, *PLANS[plan], f"backend={backend}", "method.every.interval=3", four]
+    folder = RunFolder(tmp_path / "run")
+    result = fit(job_of(load(f"demo/{plan}", changes), 0), folder)
+    assert len(result["tickets"]) == 2
+    tickets = [Ticket.load(folder.ticket(at)) for at in range(2)]
+    assert not any(is_ghost(key) for ticket in tickets for key in ticket.state_dict())
 
 
 @pytest.mark.parametrize(

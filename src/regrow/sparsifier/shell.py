@@ -268,7 +268,7 @@ class Sparsifier:
         self.backend.settle()
         if self._due(self.step) and not self.method.replaces_step:
             self._update(self.step)
-        self.tweaks.at(self.step)
+        self.tweaks.after(self.step)
         self._begin_period()
         self._expect()
 

@@ -49,8 +49,8 @@ class Tweak(ABC):
     """Share of the run (of a plan: of its first phase) after which it is gone; 0: it acts before training alone, on the
     plain model, whose removed weights it may still see."""
 
-    touches_model: ClassVar[bool] = True
-    """Whether the model computes something else while it lives."""
+    on_loss: ClassVar[bool] = False
+    """Whether it changes the loss, and not the model."""
 
     @property
     def name(self) -> str:

@@ -41,7 +41,7 @@ class LabelSmoothing(Fading):
     until: float = 1.0
     over: str = "others"
 
-    touches_model: ClassVar[bool] = False
+    on_loss: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

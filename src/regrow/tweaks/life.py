@@ -31,7 +31,7 @@ class Tweaks:
             raise RegrowError(f"tweaks: {twice[0]!r} is there twice; give it once")
         self._batches, self._loss = batches, loss
         self._ghosts: dict[str, Mapping[str, nn.Parameter]] = {}  # of those that live
-        self.progress = 0.0
+        self.progress, self._asked = 0.0, False
 
     def prepare(self, model: nn.Module, topology: Topology, seed: int) -> None:
         """On the plain model, before a backend attaches: what acts before training alone."""
@@ -62,6 +62,17 @@ class Tweaks:
         if self._all:
             self._move(min(step / self._horizon, 1.0) if self._horizon else 1.0)
 
+    def after(self, step: int) -> None:
+        """A step was taken, so many are done.
+
+        Raises:
+            RegrowError: a tweak of the loss had no part in it.
+        """
+        idle = [tweak.name for tweak in self._all if tweak.on_loss and tweak.name in self._ghosts]
+        if idle and not self._asked:
+            raise RegrowError(f"{idle[0]} does nothing: train by loss = sparsifier.loss(loss_fn), not by loss_fn")
+        self.at(step)
+
     def detach(self) -> None:
         """All are gone."""
         self._move(1.0)
@@ -80,6 +91,7 @@ class Tweaks:
 
     def loss(self, loss_fn: LossFn) -> LossFn:
         """The loss to train by, at each call that of the step it is called in."""
+        self._asked = True
 
         def tweaked(outputs: Tensor, targets: Tensor) -> Tensor:
             current = loss_fn
@@ -94,7 +106,7 @@ class Tweaks:
         """Raises:
         RegrowError: the model is not the plain one yet.
         """
-        if there := [tweak for tweak in self._all if tweak.name in self._ghosts and tweak.touches_model]:
+        if there := [tweak for tweak in self._all if tweak.name in self._ghosts and not tweak.on_loss]:
             raise RegrowError(
                 f"{there[0].name} still changes the model, at {self.progress:.0%} of the run (of a plan: of its first "
                 f"phase), and is gone after {there[0].until:.0%}: wait, or end it earlier by until=..."

@@ -15,6 +15,8 @@ from regrow.recipe.build import job_of
 from regrow.recipe.load import dump, parse, recipe_of
 from regrow.tickets import Ticket, masks
 from regrow.train.job import Job
+from regrow.train.loop import Progress, fit
+from regrow.train.paths import RunFolder
 
 SPARSE = {"method": "static", "density": 0.1, "model": {"name": "mlp", "hidden": [32, 32]}}
 
@@ -79,6 +81,23 @@ def test_a_mask_by_its_path(tmp_path: Path) -> None:
     state = lent.model.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in whole.model.state_dict().items())
     assert not torch.equal(plain.model.state_dict()["fc1.bias"], state["fc1.bias"])
+
+
+def test_a_run_from_a_saliency_resumes_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is scored again on the way is replaced by what the checkpoint holds."""
+    monkeypatch.chdir(tmp_path)  # outside any repository: no commit to change while the test runs
+    changes = {"topology": "snip", "method": {"name": "set", "every": {"interval": 5}}, "batch_size": 64}
+    whole = fit(job(**changes), RunFolder(tmp_path / "whole"))
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(job(**changes), RunFolder(tmp_path / "cut"), on_progress=stop)
+    ended = fit(job(**changes), RunFolder(tmp_path / "cut"))
+    assert ended["model_digest"] == whole["model_digest"]
+    assert ended["topology_digest"] == whole["topology_digest"]
 
 
 @pytest.mark.parametrize(

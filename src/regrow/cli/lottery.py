@@ -36,22 +36,19 @@ def lottery(
 ) -> None:
     """Train, prune, rewind, and again. The tickets start runs: regrow run ... --set topology=TICKET."""
     from regrow.lab.lottery import Lottery, draw
+    from regrow.lab.tickets import listing
     from regrow.recipe.load import load
-    from regrow.tickets import Ticket
 
     chosen = load(recipe, settings or ())
     drawn = Lottery(numbers_of("--densities", densities, 0.0, 1.0), rewind, epoch, layers)
     for seed in seeds_of(seeds) or chosen.seeds:
         with ExitStack() as stack:
             files = draw(drawn, chosen, seed, runs, data_root, _watch(f"{chosen.name} seed {seed}", stack))
-        tickets = [(file, Ticket.load(file).topology) for file in files]
-        print_table(
-            [
-                {"ticket": str(file), "weights": f"{t.nnz:,}", "sparsity %": f"{100 * (1 - t.density):.2f}"}
-                for file, t in tickets
-            ],
-            left=["ticket"],
-        )
+        rows = [
+            {"ticket": ticket.file, "weights": f"{ticket.weights:,}", "sparsity %": f"{100 * (1 - ticket.density):.2f}"}
+            for ticket in listing(files)
+        ]
+        print_table(rows, left=["ticket"])
 
 
 def _watch(title: str, stack: ExitStack) -> Callable[[str, Progress], None]:

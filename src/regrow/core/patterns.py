@@ -58,7 +58,9 @@ class Unstructured:
 
     def collect(self, signal: Tensor, index: Tensor, k: int, above: float = -torch.inf) -> Candidates:
         position, score = rivals(signal.reshape(-1), index, min(k, signal.numel() - index.numel()), above)
-        best = select(score, min(k, score.numel()))
+        if score.numel() <= k:
+            return Candidates(position, score)
+        best = select(score, k)
         return Candidates(position[best], score[best])
 
 

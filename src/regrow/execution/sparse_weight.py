@@ -24,6 +24,10 @@ Change = Callable[[Tensor, float], Tensor]
 """(a vector over the old positions, what a fresh entry holds) -> the vector over the new ones."""
 
 
+_CROWD = 3
+"""Candidates, in multiples of those wanted, from which on the worse ones are dropped before the end."""
+
+
 class SparseWeight:
     """The weights of one layer: their positions, their optimizer state, and what is kept of the dense gradient.
 
@@ -118,16 +122,19 @@ class SparseWeight:
         if by_moment:
             at = self.of(part, self.at) - part.start
             return None if self.moment is None else pattern.collect(part.of(self.moment).view(part.shape), at, k)
-        if self.witness.empty:
+        if self.witness.empty or 0 in part.shape:
             return None
-        best: Candidates | None = None
-        worst = -torch.inf
+        found: list[Candidates] = []
+        worst = -torch.inf  # what scores no higher cannot be among the k best
         row = part.start // self.layer.in_features
         for first, block in self.witness.blocks(range(row, row + part.shape[0])):
-            found = self._within(part, pattern, k, first, block, worst)
-            best = found if best is None else _best(best, found, k)
-            worst = float(best.score.min()) if 0 < k == best.score.numel() else worst
-        reached = (best is not None and bool(best.score.any())) or (self._raw is not None and bool(self._raw.any()))
+            found.append(self._within(part, pattern, k, first, block, worst))
+            many = sum(some.score.numel() for some in found)
+            if many > _CROWD * k or (worst == -torch.inf and many >= k > 0):
+                found = [_best(found, k)]
+                worst = float(found[0].score.min()) if k else worst
+        best = _best(found, k)
+        reached = bool(best.score.any()) or (self._raw is not None and bool(self._raw.any()))
         return best if reached else None
 
     def _within(self, part: Part, pattern: Pattern, k: int, row: int, block: Tensor, above: float) -> Candidates:
@@ -214,9 +221,9 @@ def _into(old: Tensor, new: Tensor) -> Tensor:
     return old.copy_(new) if old.shape == new.shape else new
 
 
-def _best(lower: Candidates, upper: Candidates, k: int) -> Candidates:
-    """The k best of both; those of `upper` lie at higher positions."""
-    position, score = torch.cat([lower.position, upper.position]), torch.cat([lower.score, upper.score])
+def _best(found: list[Candidates], k: int) -> Candidates:
+    """The k best of all, which lie at ascending positions."""
+    position, score = torch.cat([some.position for some in found]), torch.cat([some.score for some in found])
     if score.numel() <= k:
         return Candidates(position, score)
     chosen = select(score, k)

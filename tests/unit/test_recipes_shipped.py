@@ -29,8 +29,9 @@ def test_it_takes_steps(path: Path) -> None:
     job = job_of(load(path, [*settings, *(["method.every.interval=2"] if moves else [])]), seed=0)
     assert job.scheduler is not None
     before = job.sparsifier and job.sparsifier.topology
+    loss = job.sparsifier.loss(job.loss) if job.sparsifier else job.loss
     for _, (inputs, targets) in zip(range(STEPS), job.data.train(job.batch_size, seed=0, epoch=0), strict=False):
-        job.loss(job.model(inputs), targets).backward()
+        loss(job.model(inputs), targets).backward()
         job.optimizer.step()
         job.optimizer.zero_grad()
         job.scheduler.step()

@@ -42,7 +42,7 @@ def evaluate(
     from regrow.train.paths import RunFolder
     from regrow.train.record import write_json
 
-    asked = Asked(choose(SPLITS, split, "split"), tuple(ood or ()), corruptions, adversarial)
+    asked = Asked(choose(SPLITS, split, "split"), tuple(ood or ()), corruptions=corruptions, adversarial=adversarial)
     records = []
     for subject, folder in subjects(runs, together, passes, data_root):
         record = judge(subject, asked, data_root, tell=lambda words: say(words, style="dim"))

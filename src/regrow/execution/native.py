@@ -174,8 +174,8 @@ def _find() -> CDLL | None:
         library = CDLL(str(files(__package__) / NAME))
     except OSError as error:
         warnings.warn(
-            f"regrow's compiled kernels are missing ({error}): sparse layers and masks run in plain torch, correct and slower. "
-            "With GCC or Clang installed, install regrow again.",
+            f"regrow's compiled kernels are missing ({error}): sparse layers and masks run in plain torch, correct "
+            "and slower. With GCC or Clang installed, install regrow again.",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -10,6 +10,7 @@ python -m benchmarks.training.edst_wallclock [THREADS ...]
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import torch
 from benchmarks.paired import Comparison, Task, paired, report
@@ -37,11 +38,12 @@ def run_of(x: Tensor, y: Tensor, loop: str, sparsity: float) -> Task:
         optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=5e-4, **LOOPS[loop])
         sparsifier = None
         if sparsity:
-            setup = {"sparsity": sparsity, "plan": plan, "every": INTERVAL, "backend": "sparse"}
+            setup: dict[str, Any] = {"sparsity": sparsity, "plan": plan, "every": INTERVAL, "backend": "sparse"}
             sparsifier = regrow.sparsify(model, optimizer, method="rigl-itop", **setup)
-        scheduler, found = PlanLR(optimizer, plan), []
+        scheduler = PlanLR(optimizer, plan)
+        found: list[Ticket] = []
         for step in range(1, total_steps(plan) + 1):
-            cross_entropy(model(x), y).backward()
+            cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad()

@@ -20,6 +20,7 @@ SMALL: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "batch_ensemble": ((1, 8, 8), {"hidden": [16, 8]}),
     "mimo": ((1, 8, 8), {"hidden": [16, 8]}),
     "lenet300": ((64,), {}),
+    "cnn": ((3, 8, 8), {}),
     "lenet5": ((1, 28, 28), {}),
     "vgg16": ((1, 32, 32), {}),
     "vgg16_c": ((3, 32, 32), {}),

@@ -20,7 +20,7 @@ from time import process_time
 from typing import Any
 
 from benchmarks.studies import study as studies
-from benchmarks.studies.measures import measured
+from benchmarks.studies.measures import Measures, measured
 from benchmarks.studies.study import Pair, Result, Study
 
 from regrow.core.errors import RegrowError, choose
@@ -106,10 +106,11 @@ def _train(study: Study, home: Path, pair: Pair, device: str) -> Result:
         "steps": outcome["steps"],
         "seconds": round(outcome["seconds"], 2),
     }
-    return facts | _measured(study, Subject.of(folder.path), [outcome])
+    return facts | (_measured(study.measures, Subject.of(folder.path), [outcome]) if study.measures else {})
 
 
 def _derive(study: Study, home: Path, pair: Pair) -> Result:
+    assert study.measures, "checked with the study"
     folders = [_folder(study, home, source) for source in study.sources(pair)]
     outcomes = [read_json(folder.result) for folder in folders]
     if average := study.derived[pair[0]].superpose:
@@ -121,15 +122,13 @@ def _derive(study: Study, home: Path, pair: Pair) -> Result:
         subject = Subject.together(Subject.of(folder.path) for folder in folders)
     facts = {key: sum(outcome[key] for outcome in outcomes) for key in ("steps", "seconds")}
     shares = {key: outcomes[0][key] for key in ("exploration_rate", "density")}
-    return facts | shares | _measured(study, subject, outcomes)
+    return facts | shares | _measured(study.measures, subject, outcomes)
 
 
-def _measured(study: Study, subject: Subject, outcomes: Sequence[Result]) -> Result:
-    """Nothing where the study asks for accuracy only. Ratios of FLOPs are to one dense run of reference length."""
-    if not study.measures:
-        return {}
+def _measured(measures: Measures, subject: Subject, outcomes: Sequence[Result]) -> Result:
+    """What was measured, and FLOPs of training as a share of one dense run of reference length."""
     training = sum(outcome["flops"]["training_ratio"] for outcome in outcomes)
-    return {"training_flops": training, **measured(subject, study.measures)}
+    return {"training_flops": training, **measured(subject, measures)}
 
 
 def source_now(home: Path) -> Source:

@@ -144,6 +144,8 @@ class Study(Spec):
         for comparison in (each for table in self.comparisons.values() for each in table):
             for cell in comparison.cells:
                 choose(self.changes, cell, f"cell in the claim {comparison.claim!r}:")
+        if self.derived and not self.measures:
+            raise RegrowError(f"cells {', '.join(self.derived)} train nothing: give the study `measures`")
         for cell, derived in self.derived.items():
             choose(self.recipes, derived.of, f"cell that {cell!r} is derived of:")
             wanted = {source for seed in self.seeds for source in derived.sources(seed)}

@@ -334,6 +334,12 @@ def test_an_ensemble_needs_seeds_that_are_run(scripts: Any, tickets: Path) -> No
         scripts.study.load(tickets)
 
 
+def test_what_is_derived_is_measured(scripts: Any, tickets: Path) -> None:
+    (tickets / "study.yaml").write_text(TICKETS.replace("measures: {", "# {"))
+    with pytest.raises(RegrowError, match="cells dst, sup-caa train nothing: give the study `measures`"):
+        scripts.study.load(tickets)
+
+
 def test_other_measures_are_another_study(scripts: Any, tickets: Path) -> None:
     study = scripts.study.load(tickets)
     scripts.study.add(tickets, {"cell": "dense", "seed": 0, "recipe": study.fingerprint("dense")})

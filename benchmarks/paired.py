@@ -7,7 +7,6 @@ median does, the interval reaches beyond; "MISSED": the median does not.
 from __future__ import annotations
 
 import json
-import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,13 +14,15 @@ from pathlib import Path
 from typing import Protocol
 
 from regrow.lab import paired as lab
-from regrow.lab.machine import machine
+from regrow.lab.machine import Neighbours, machine
 from regrow.lab.paired import Task, in_turn
 from regrow.train.record import Record
 
 __all__ = ["Cell", "Comparison", "Task", "environment", "paired", "report"]
 
 RESULTS = Path(__file__).parent / "results"
+NEIGHBOURS = Neighbours()
+"""Of the whole benchmark, from here on."""
 
 
 class Cell(Protocol):
@@ -64,8 +65,7 @@ def paired(name: str, ours: Task, theirs: Task, limit: float, rounds: int = 41, 
 
 def environment() -> Record:
     """Where a number was measured. A machine with other work on it says so."""
-    load = os.getloadavg()[0]
-    return {**machine(), "busy": load > (os.cpu_count() or 1) + 0.5, "load": load}
+    return {**machine(), "busy": NEIGHBOURS.busy, "others": NEIGHBOURS.cores}
 
 
 def report(name: str, cells: Sequence[Cell]) -> None:
@@ -73,8 +73,8 @@ def report(name: str, cells: Sequence[Cell]) -> None:
     where = environment()
     lines = [cell.line() for cell in cells]
     title = f"{name}, {where['date']}, {where['cpu']}, {where['threads']} threads, torch {where['versions']['torch']}"
-    if where["busy"]:
-        title += f"  (BUSY MACHINE, load {where['load']:.1f}: do not quote)"
+    if warning := NEIGHBOURS.warning():
+        title += f"  ({warning})"
     print("\n".join([title, *lines]), flush=True)
     RESULTS.mkdir(exist_ok=True)
     stem = RESULTS / f"{name}_{where['threads']}threads_{where['date']}"

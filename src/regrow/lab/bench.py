@@ -10,7 +10,7 @@ from time import perf_counter
 import torch
 
 from regrow.core.errors import RegrowError
-from regrow.lab.machine import watching
+from regrow.lab.machine import Neighbours
 from regrow.lab.memory import in_child
 from regrow.lab.paired import Ratio, Task, in_turn, ratio
 from regrow.lab.reasons import reasons, refused
@@ -58,8 +58,9 @@ def bench(setting: Setting, sparsities: Sequence[float]) -> Bench:
         ways += [Way("sparse", s, bf16, exclude=tuple(refusals)) for bf16 in (True, False) for s in sparsities]
     last = _better_in_channels_last(setting)
     subjects = [Subject(setting, replace(way, channels_last=last)) for way in ways]
-    with watching() as neighbours:
-        steps, updates = _timed(subjects)
+    neighbours = Neighbours()
+    steps, updates = _timed(subjects)
+    busy = neighbours.warning()
     full = _flops(subjects[0])
     rows = [
         Row(
@@ -72,7 +73,7 @@ def bench(setting: Setting, sparsities: Sequence[float]) -> Bench:
         )
         for subject, step, update in zip(subjects, steps, updates, strict=True)
     ]
-    return Bench(setting, subjects[0].weights, rows, reasons(subjects[-1], refusals), neighbours.warning())
+    return Bench(setting, subjects[0].weights, rows, reasons(subjects[-1], refusals), busy)
 
 
 def _timed(subjects: Sequence[Subject]) -> tuple[list[list[float]], list[list[float]]]:

@@ -6,8 +6,6 @@ import datetime
 import os
 import platform
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,40 +19,46 @@ BUSY = 0.1
 
 
 class Neighbours:
-    """Processor time that other processes used while something was measured; None where the system does not tell."""
+    """What the processors have done besides this process and its kin since this was made."""
 
-    cores: float | None = None
+    def __init__(self) -> None:
+        self._before, self._start = _others(), time.perf_counter()
+
+    @property
+    def cores(self) -> float | None:
+        """Cores that others have used, on average; None where the system does not tell."""
+        after, seconds = _others(), time.perf_counter() - self._start
+        if self._before is None or after is None or seconds <= 0:
+            return None
+        return max(0.0, after - self._before) / seconds
 
     @property
     def busy(self) -> bool:
-        return self.cores is not None and self.cores > BUSY
+        return (self.cores or 0.0) > BUSY
 
     def warning(self) -> str:
         """A line for the head of a table, or nothing."""
         return f"BUSY MACHINE, {self.cores:.1f} cores had other work: do not quote" if self.busy else ""
 
 
-@contextmanager
-def watching() -> Iterator[Neighbours]:
-    """Compares what the processors did inside the block with what this process and its children did."""
-    neighbours = Neighbours()
-    before, start = _others(), time.perf_counter()
-    yield neighbours
-    after, seconds = _others(), time.perf_counter() - start
-    if before is not None and after is not None and seconds > 0:
-        neighbours.cores = max(0.0, after - before) / seconds
-
-
 def _others() -> float | None:
-    """Processor seconds since boot that were not ours."""
+    """Processor seconds since boot that were not our process group's."""
     try:
         counts = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+        user, nice, system, _idle, _waiting, irq, softirq, steal = counts[:8]
+        ours = sum(map(_spent, Path("/proc").glob("[0-9]*/stat")))
     except (OSError, ValueError):
         return None
-    user, nice, system, _idle, _waiting, irq, softirq, steal = counts[:8]
-    ours = os.times()
-    spent = ours.user + ours.system + ours.children_user + ours.children_system
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK") - spent
+    return (user + nice + system + irq + softirq + steal - ours) / os.sysconf("SC_CLK_TCK")
+
+
+def _spent(stat: Path) -> int:
+    """Ticks of a process and of those it has seen end, if it is of our group."""
+    try:
+        fields = stat.read_text().rpartition(")")[2].split()
+    except OSError:  # it has just ended
+        return 0
+    return sum(map(int, fields[11:15])) if int(fields[2]) == os.getpgrp() else 0
 
 
 def machine() -> Record:

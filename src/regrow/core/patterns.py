@@ -71,7 +71,7 @@ def rivals(signal: Tensor, active: Tensor, k: int, above: float) -> tuple[Tensor
     score.index_fill_(0, active.long(), -torch.inf)
     among = where(score > above) if above > -torch.inf else None
     best = select(score, k if among is None else min(k, among.numel()), among)
-    return best, score[best]
+    return best.to(active.dtype), score[best]
 
 
 UNSTRUCTURED = Unstructured()

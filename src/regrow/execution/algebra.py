@@ -101,7 +101,7 @@ def rivals(signal: Tensor, active: Tensor, k: int, above: float) -> Result:
     threads = torch.get_num_threads()
     if above == -torch.inf:
         above = native.call("floor", *_set(signal), k + active.numel(), threads)
-    position, size = torch.empty(signal.numel(), dtype=torch.int64), torch.empty(signal.numel())
+    position, size = active.new_empty(signal.numel()), torch.empty(signal.numel())
     n = native.call("above", *_set(signal), *_set(active), _wide(active), above, position, size, threads)
     return position[:n], size[:n]
 

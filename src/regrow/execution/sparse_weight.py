@@ -24,7 +24,7 @@ Change = Callable[[Tensor, float], Tensor]
 """(a vector over the old positions, what a fresh entry holds) -> the vector over the new ones."""
 
 
-_CROWD = 3
+_CROWD = 2
 """Candidates, in multiples of those wanted, from which on the worse ones are dropped before the end."""
 
 

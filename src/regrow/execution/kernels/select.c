@@ -124,7 +124,7 @@ EXPORT float regrow_floor(const float *signal, int64_t total, int64_t n, int thr
 
 /* The inactive entries of signal [k, end) whose size is above the bound, and how many they are. */
 INLINE int64_t rivals(const float *signal, int64_t k, int64_t end, const void *active, int64_t n, int wide,
-                      int32_t bound, int64_t *at, float *size) {
+                      int32_t bound, void *at, float *size) {
     int64_t low = below(active, wide, n, k), found = 0, kept = 0;
     while (k < end) {
         const int64_t stop = k + CHUNK < end ? k + CHUNK : end;
@@ -132,38 +132,40 @@ INLINE int64_t rivals(const float *signal, int64_t k, int64_t end, const void *a
         if (!any)
             for (int i = 0; i < CHUNK; i++) any |= key_of_size(signal[k + i]) > bound;
         for (; any && k < stop; k++) {
-            at[found] = k;
+            put(at, wide, found, k);
             found += key_of_size(signal[k]) > bound;
         }
         k = stop;
     }
     for (int64_t i = 0; i < found;) {
-        const int64_t here = at[i], other = low < n ? get(active, wide, low) : end;
-        at[kept] = here;
+        const int64_t here = get(at, wide, i), other = low < n ? get(active, wide, low) : end;
+        put(at, wide, kept, here);
         kept += here < other;
         i += here <= other;
         low += other < here;
     }
     for (int64_t i = 0; i < kept; i++) {
-        const int32_t bits = key_of_size(signal[at[i]]);
+        const int32_t bits = key_of_size(signal[get(at, wide, i)]);
         memcpy(size + i, &bits, sizeof bits);
     }
     return kept;
 }
 
-/* The inactive entries of `signal` [total] whose size (0 for a NaN) is above the threshold: `at` [total] and `size`
-   [total] begin with them. Returns how many they are. `active` ascends. */
+/* The inactive entries of `signal` [total] whose size (0 for a NaN) is above the threshold: `at` [total], of the
+   type of `active`, and `size` [total] begin with them. Returns how many they are. */
 EXPORT int64_t regrow_above(const float *signal, int64_t total, const void *active, int64_t n, int wide, float threshold,
-                            int64_t *at, float *size, int threads) {
+                            void *at, float *size, int threads) {
     const int32_t bound = threshold < 0 ? -1 : bits_of(threshold) & INT32_MAX;
+    const int64_t each = wide ? 8 : 4;
     int64_t found = 0;
 #pragma omp parallel num_threads(total < ENOUGH ? 1 : threads)
     {
         const int64_t first = part(total, 0), end = part(total, 1);
-        const int64_t mine = wide ? rivals(signal, first, end, active, n, 1, bound, at + first, size + first)
-                                  : rivals(signal, first, end, active, n, 0, bound, at + first, size + first);
+        char *const own = (char *)at + first * each;
+        const int64_t mine = wide ? rivals(signal, first, end, active, n, 1, bound, own, size + first)
+                                  : rivals(signal, first, end, active, n, 0, bound, own, size + first);
         IN_TURN {
-            memmove(at + found, at + first, mine * sizeof *at);
+            memmove((char *)at + found * each, own, mine * each);
             memmove(size + found, size + first, mine * sizeof *size);
             found += mine;
         }

@@ -60,7 +60,7 @@ CASES = {
         optimizer="adamw",
         settings={"lr": 1e-4},
         method="set",
-        rounds=9,
+        rounds=7,
         targets={0.9: 4.0, 0.95: 8.0, 0.98: 14.0},
     ),
 }

@@ -18,7 +18,6 @@ from regrow.core.saliency import LossFn
 from regrow.core.site import Clock, Site
 from regrow.core.topology import Topology
 from regrow.execution import BACKENDS
-from regrow.execution.heap import frugal
 from regrow.execution.parts import survey
 from regrow.execution.refuse import (
     refuse_closure,
@@ -278,12 +277,11 @@ class Sparsifier:
         if not self.backend.ready:
             return False
         old = self.topology
-        with frugal(max(map(old.nnz_of, old), default=0)):
-            sites = {name: self._equipped(site, step) for name, site in self.backend.sites(self.pattern).items()}
-            new = self.method.update(sites, self._clock(step), self._fraction(step))
-            self._tally.count(old, step)
-            self.backend.commit(new)
-            self._explored.add(self.topology)
+        sites = {name: self._equipped(site, step) for name, site in self.backend.sites(self.pattern).items()}
+        new = self.method.update(sites, self._clock(step), self._fraction(step))
+        self._tally.count(old, step)
+        self.backend.commit(new)
+        self._explored.add(self.topology)
         self._exploration = None
         self.last_update = {"step": step, "grown": new.nnz - new.common(old), "nnz": new.nnz}
         check_ranks(self.topology, self.step)

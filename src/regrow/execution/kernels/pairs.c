@@ -32,13 +32,13 @@ INLINE void store_sum(uint16_t *to, sum s) {
     _mm512_storeu_si512(to, _mm512_packus_epi32(low, high));
 }
 
-INLINE __m512i two(const uint16_t *weights) {
-    int32_t both;
+INLINE __m512i two(uint16_t a, uint16_t b) { return _mm512_set1_epi32(a | (uint32_t)b << 16); }
+
+INLINE __m512i next_two(const uint16_t *weights) {
+    int32_t both;    /* one load that broadcasts */
     memcpy(&both, weights, sizeof both);
     return _mm512_set1_epi32(both);
 }
-
-INLINE __m512i one(const uint16_t *weight) { return _mm512_set1_epi32(*weight); }    /* ... and a zero */
 
 INLINE void product_row(const int R, const matrix *w, int32_t k, int32_t end, const uint16_t *weights, float bias, panel x,
                         uint16_t *y) {
@@ -47,27 +47,27 @@ INLINE void product_row(const int R, const matrix *w, int32_t k, int32_t end, co
     UNROLL for (int r = 0; r < R; r++) total[r] = (sum){_mm512_set1_ps(bias), _mm512_set1_ps(bias)};
     for (; k + 1 < end; k += 2, weights += 2) {
         const uint16_t *a = lane(x.at, columns[k] * x.apart), *b = lane(x.at, columns[k + 1] * x.apart);
-        const __m512i pair = two(weights);
+        const __m512i pair = next_two(weights);
         UNROLL for (int r = 0; r < R; r++)
             total[r] = add_pair(total[r], load32(a + r * LANES), load32(b + r * LANES), pair);
     }
     if (k < end) {
         const uint16_t *a = lane(x.at, columns[k] * x.apart);
-        const __m512i none = _mm512_setzero_si512(), single = one(weights);
+        const __m512i none = _mm512_setzero_si512(), single = two(weights[0], 0);
         UNROLL for (int r = 0; r < R; r++) total[r] = add_pair(total[r], load32(a + r * LANES), none, single);
     }
     UNROLL for (int r = 0; r < R; r++) store_sum(y + r * LANES, total[r]);
 }
 
 /* `some` (1 .. 4) entries: adds to dx, if `with_dx`; returns the sums for dw. */
-INLINE four gradients_step(const int R, const int with_dx, const int some, const int32_t *rows, const uint16_t *weights, panel g,
-                           const __m512i *held, sum *dx) {
+INLINE four gradients_step(const int R, const int with_dx, const int some, const int32_t *rows, const int32_t *order,
+                           const uint16_t *weights, panel g,                           const __m512i *held, sum *dx) {
     const __m512i none = _mm512_setzero_si512();
     __m512 dots[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
     UNROLL for (int j = 0; j < some; j += 2) {
         const int both = j + 1 < some;
         const uint16_t *a = lane(g.at, rows[j] * g.apart), *b = both ? lane(g.at, rows[j + 1] * g.apart) : 0;
-        const __m512i pair = both ? two(weights + j) : one(weights + j);
+        const __m512i pair = two(weights[order[j]], both ? weights[order[j + 1]] : 0);
         UNROLL for (int r = 0; r < R; r++) {
             const __m512i p = load32(a + r * LANES), q = both ? load32(b + r * LANES) : none;
             dots[j] = dot(dots[j], held[r], p);
@@ -91,25 +91,24 @@ INLINE void gradients_row(const int R, const int with_dx, const matrix *w, int32
         held[r] = load32(x + r * LANES);
         total[r] = (sum){_mm512_setzero_ps(), _mm512_setzero_ps()};
     }
-    for (; k + 3 < end; k += 4, weights += 4)
-        write(dw, order + k, 4, gradients_step(R, with_dx, 4, rows + k, weights, g, held, total), fresh);
-    if (end - k == 1) write(dw, order + k, 1, gradients_step(R, with_dx, 1, rows + k, weights, g, held, total), fresh);
-    if (end - k == 2) write(dw, order + k, 2, gradients_step(R, with_dx, 2, rows + k, weights, g, held, total), fresh);
-    if (end - k == 3) write(dw, order + k, 3, gradients_step(R, with_dx, 3, rows + k, weights, g, held, total), fresh);
+#define SOME(n) write(dw, order + k, n, gradients_step(R, with_dx, n, rows + k, order + k, weights, g, held, total), fresh)
+    for (; k + 3 < end; k += 4) SOME(4);
+    if (end - k == 1) SOME(1);
+    if (end - k == 2) SOME(2);
+    if (end - k == 3) SOME(3);
+#undef SOME
     if (with_dx) UNROLL for (int r = 0; r < R; r++) store_sum(dx + r * LANES, total[r]);
 }
 
-/* In scratch: room for `elements`, then the weights of rows first .. last, rounded, in the order of their entries. */
-static uint16_t *rounded(const matrix *w, int64_t first, int64_t last, int64_t elements) {
-    const int32_t from = w->pointers[first], to = w->pointers[last];
-    uint16_t *room = regrow_scratch((to - from + elements) * sizeof(uint16_t)), *weights = room ? room + elements : 0;
-    for (int32_t k = from; weights && k < to; k += 16) {
-        const __mmask16 some = to - k < 16 ? (1 << (to - k)) - 1 : 0xffff;
-        const __m512 zero = _mm512_setzero_ps();
-        const __m512 values =
-            w->order ? _mm512_mask_i32gather_ps(zero, some, _mm512_maskz_loadu_epi32(some, w->order + k), w->values, 4)
-                     : _mm512_maskz_loadu_ps(some, w->values + k);
-        _mm256_mask_storeu_epi16(weights + (k - from), some, (__m256i)_mm512_cvtneps_pbh(values));
+/* In scratch: room for `elements`, then values first .. last, or those that `order` names, rounded. */
+static uint16_t *rounded(const float *values, const int32_t *order, int32_t first, int32_t last, int64_t elements) {
+    uint16_t *room = regrow_scratch((elements + last - first) * sizeof(uint16_t)), *weights = room ? room + elements : 0;
+    for (int32_t k = first; weights && k < last; k += 16) {
+        const __mmask16 some = last - k < 16 ? (1 << (last - k)) - 1 : 0xffff;
+        const __m512 whole =
+            order ? _mm512_mask_i32gather_ps(_mm512_setzero_ps(), some, _mm512_maskz_loadu_epi32(some, order + k), values, 4)
+                  : _mm512_maskz_loadu_ps(some, values + k);
+        _mm256_mask_storeu_epi16(weights + (k - first), some, (__m256i)_mm512_cvtneps_pbh(whole));
     }
     return weights;
 }
@@ -126,17 +125,23 @@ INLINE void gradients_tile(const int R, const int with_dx, const matrix *w, int6
                            panel x, panel dx, float *dw, int fresh) {
     const int32_t *pointers = w->pointers;
     for (int64_t c = first; c < last; c++)
-        gradients_row(R, with_dx, w, pointers[c], pointers[c + 1], weights + (pointers[c] - pointers[first]), fresh, g,
+        gradients_row(R, with_dx, w, pointers[c], pointers[c + 1], weights, fresh, g,
                       x.at + c * x.apart, with_dx ? dx.at + c * dx.apart : 0, dw);
+}
+
+INLINE vec lanes_sum(const int R, const uint16_t *g) {
+    __m512 total = _mm512_setzero_ps();
+    for (int r = 0; r < R; r++) total = dot(total, load32(g + r * LANES), _mm512_set1_epi16(0x3f80));
+    return (vec)total;
 }
 
 /* Adds, or if `fresh` puts, the sums of the lanes of g. */
 static void sums_tile(int R, sums s, panel g, int fresh) {
-    const __m512i ones = _mm512_set1_epi16(0x3f80);
-    for (int64_t o = s.first; o < s.last; o++) {
-        __m512 total = _mm512_setzero_ps();
-        for (int r = 0; r < R; r++) total = dot(total, load32(g.at + o * g.apart + r * LANES), ones);
-        s.to[o] = (fresh ? 0 : s.to[o]) + sum_of((vec)total);
+    for (int64_t o = s.first; o < s.last; o += 4) {
+        vec part[4];
+        UNROLL for (int j = 0; j < 4; j++) part[j] = o + j < s.last ? lanes_sum(R, g.at + (o + j) * g.apart) : spread(0);
+        const four whole = sums_of(part[0], part[1], part[2], part[3]);
+        for (int j = 0; j < 4 && o + j < s.last; j++) s.to[o + j] = (fresh ? 0 : s.to[o + j]) + whole[j];
     }
 }
 
@@ -145,7 +150,7 @@ static int product(const matrix *w, int64_t first, int64_t last, const float *bi
     const batch y = {to, 0};
     const int64_t rows = last - first, own = room_for(x, w->width, n, LANES, TILE * LANES);
     const int64_t elements = own + room_for(y, rows, n, LANES, TILE * LANES);
-    uint16_t *weights = rounded(w, first, last, elements);
+    uint16_t *weights = rounded(w->values, w->order, w->pointers[first], w->pointers[last], elements);
     if (!weights) return 1;
     uint16_t *room = weights - elements;
     for (int64_t at = 0; at < n; at += TILE * LANES) {
@@ -166,7 +171,7 @@ static int gradients(const matrix *w, int64_t first, int64_t last, batch g, batc
     const batch dx = {to, x.rows};
     const int64_t rows = last - first, all = room_for(g, w->width, n, LANES, TILE * LANES),
                   own = room_for(x, rows < CHUNK ? rows : CHUNK, n, LANES, TILE * LANES);
-    uint16_t *weights = rounded(w, first, last, all + 2 * own);
+    uint16_t *weights = rounded(w->values, 0, 0, w->pointers[w->rows], all + 2 * own);
     if (!weights) return 1;
     uint16_t *room = weights - all - 2 * own;
     for (int64_t at = 0; at < n; at += TILE * LANES) {
@@ -175,12 +180,11 @@ static int gradients(const matrix *w, int64_t first, int64_t last, batch g, batc
         for (int64_t c = first, end; c < last; c = end) {
             end = as_it_is(x, s) || c + CHUNK > last ? last : c + CHUNK;
             const panel held = take(x, w->rows, s, c, end, room + all), out = place(dx, s, c, room + all + own);
-            const uint16_t *own_weights = weights + (w->pointers[c] - w->pointers[first]);
             switch (s.wide / LANES) {
 #define WITH(R)                                                                               \
     case R:                                                                                   \
-        if (to) gradients_tile(R, 1, w, c, end, own_weights, in, held, out, dw, at == 0);     \
-        else gradients_tile(R, 0, w, c, end, own_weights, in, held, out, dw, at == 0);        \
+        if (to) gradients_tile(R, 1, w, c, end, weights, in, held, out, dw, at == 0);     \
+        else gradients_tile(R, 0, w, c, end, weights, in, held, out, dw, at == 0);        \
         break;
                 WITH(1) WITH(2) WITH(3) WITH(4)
 #undef WITH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import typer
 
 from cli.conftest import Call
@@ -10,6 +11,8 @@ from regrow.cli.bench import told, verdicts
 from regrow.lab.bench import Bench, Row
 from regrow.lab.paired import Ratio
 from regrow.lab.subject import Setting, Way
+
+pytestmark = pytest.mark.usefixtures("children")
 
 
 def test_the_flags_are_these() -> None:

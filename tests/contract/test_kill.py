@@ -15,6 +15,8 @@ from kill_child import FILE_CALLS, UPDATE_CALLS, Kill, spawn
 from regrow.train import checkpoint, record
 from regrow.train.paths import RunFolder
 
+pytestmark = pytest.mark.usefixtures("children")
+
 LONG: dict[str, Any] = {"epochs": 12, "method": "snfs"}
 NAMED = 4 * ["write", "fsync", "replace", "fsync"]  # the calls of writing one file
 # environment, checkpoint at 4, row and checkpoint at 6, checkpoint at 8, row and checkpoint at 12, topology, result
@@ -24,6 +26,9 @@ MOMENTS += [(at, "middle") for at, call in enumerate(CALLS) if call == "write"]
 CASES = [("masked", *case) for case in MOMENTS]
 CASES += [("sparse", at, moment) for at, moment in MOMENTS if moment != "after"]  # as before the next: files alike
 
+MEASURED = ("checkpoint_bytes", "bytes_topology")
+"""Of the process and the file, not of the run: what buffers it holds at its end, how its timings are spelled."""
+
 
 def outcome(folder: Path) -> dict[str, Any]:
     """All that a run ends with but its timings: the digests of weights and topology among it."""
@@ -32,7 +37,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     state = checkpoint.load(stored.checkpoint)
     kept = {name: state[name] for name in ("step", "model", "optimizer", "scheduler", "sparsifier")}
     rows = [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in record.rows(stored)]
-    timeless = {k: v for k, v in result.items() if not k.startswith("seconds") and k != "checkpoint_bytes"}
+    timeless = {k: v for k, v in result.items() if not k.startswith("seconds") and k not in MEASURED}
     return {"result": timeless, "rows": rows, "state": checkpoint.digest(kept)}
 
 

@@ -18,6 +18,8 @@ from regrow.lab.paired import in_turn, ratio
 from regrow.lab.reasons import reasons, refused
 from regrow.lab.subject import Setting, Subject, Way, memory_of
 
+pytestmark = pytest.mark.usefixtures("children")
+
 SMALL = Setting("lenet300", (1, 8, 8), 16, threads=1)
 
 

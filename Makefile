@@ -7,7 +7,9 @@ VENV        ?= .venv
 CONSTRAINTS ?= constraints.txt
 PIP_FLAGS   ?=
 BIN         := $(VENV)/bin
-BENCHMARKS  := training.masked_step kernels.selection kernels.linear training.sparse_step training.update_cost training.transformer training.inference training.memory training.huge_layer
+BENCHMARKS  := training.masked_step kernels.selection kernels.linear training.sparse_step training.update_cost training.bf16_step \
+               training.transformer training.inference training.checkpoint_size training.memory training.huge_layer training.fallback \
+               training.edst_wallclock
 KERNELS     := CMakeLists.txt $(wildcard src/regrow/execution/kernels/*)
 
 .PHONY: setup demo test test-all check bench clean

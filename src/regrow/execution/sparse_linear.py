@@ -14,7 +14,7 @@ from regrow.core import positions
 from regrow.core.errors import RegrowError
 from regrow.execution.held import AS_HELD
 from regrow.execution.index import Index
-from regrow.execution.ops import sparse_linear
+from regrow.execution.ops import is_lanes, sparse_linear
 
 Kind = TypeVar("Kind", bound=nn.Module)
 
@@ -88,7 +88,7 @@ class SparseLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         if self.weight.numel() == self.in_features * self.out_features:  # nothing is missing: the vector is the matrix
-            return linear(input, self.weight.view(self.out_features, self.in_features), self.bias)
+            return dense_linear(input, self.weight.view(self.out_features, self.in_features), self.bias)
         return sparse_linear(input, self.weight, self.bias, self.index)
 
     @torch.no_grad()
@@ -156,6 +156,15 @@ _OWN = ("index", "loaded", "held", "plain")
 def empty(kind: type[Kind]) -> Kind:
     """An empty module of torch's own class, to be filled by what a copy or a pickle holds."""
     return kind.__new__(kind)
+
+
+def dense_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """y = x W^T + b, in lanes if x [..., in] is: torch's own takes up to seven times as long over lanes."""
+    flat = x.reshape(-1, x.shape[-1])
+    if not is_lanes(flat):
+        return linear(x, weight, bias)
+    y = weight @ flat.t() if bias is None else torch.addmm(bias[:, None], weight, flat.t())
+    return y.t().view(*x.shape[:-1], weight.shape[0])
 
 
 def refit(parameter: nn.Parameter, data: Tensor) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -195,11 +194,3 @@ def test_runs_on_different_data_make_no_ensemble() -> None:
         Subject.together([SUBJECT, replace(SUBJECT, data=other)])
     both = Subject.together([SUBJECT, SUBJECT])
     assert [member.name for member in both.members] == ["0", "1", "2", "3", "4", "5"]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

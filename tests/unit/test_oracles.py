@@ -41,15 +41,6 @@ def epsilon(topology: Topology) -> float:
     return topology.nnz_of(name) / sum(topology.shape(name))
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Many small operations on large arrays: threads that wait for a busy core cost ten times what they save."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize(("net", "millions", "rows"), ERK, ids=[row[0] for row in ERK])
 def test_erk(net: str, millions: str, rows: list[tuple[int, str, float]]) -> None:
     name, _, data = net.partition("-")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,14 +31,6 @@ DATA = {
     "cifar100": ((3, 32, 32), 100, 45_000),
     "folder:imagenet:224": ((3, 224, 224), 1000, 1_268_355),
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def training_ratio(recipe: Recipe) -> float:

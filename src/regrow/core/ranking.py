@@ -29,15 +29,18 @@ def keep(scores: Scores, n: Budget, among: Topology, floor: int = 0) -> Topology
         RegrowError: a score is not a number, or the floor alone is more than n.
     """
     pool = {name: _eligible(name, scores[name], among, floor) for name in among}
-    if isinstance(n, int):
-        if floor and n < sum(min(floor, len(pool[name])) for name in pool):
-            raise RegrowError(f"floor={floor} of each of {len(pool)} layers is more than the {n} weights there may be")
-        sizes = [score.numel() for score in pool.values()]
-        chosen = torch.zeros(sum(sizes), dtype=torch.bool).index_fill_(0, select(torch.cat([*pool.values()]), n), True)
-        picked = dict(zip(pool, map(where, torch.split(chosen, sizes)), strict=True))
-    else:
-        picked = {name: select(score, n[name]) for name, score in pool.items()}
-    return Topology({name: _positions(among, name, at) for name, at in picked.items()}, among.shapes)
+    if isinstance(n, int) and floor and n < sum(min(floor, len(pool[name])) for name in pool):
+        raise RegrowError(f"floor={floor} of each of {len(pool)} layers is more than the {n} weights there may be")
+    return Topology({name: _positions(among, name, at) for name, at in best(pool, n).items()}, among.shapes)
+
+
+def best(scores: Scores, n: Budget) -> dict[str, Tensor]:
+    """Where the n highest scores are, ascending; ties to the earlier site, the lower position."""
+    if not isinstance(n, int):
+        return {name: select(score, n[name]) for name, score in scores.items()}
+    sizes = [score.numel() for score in scores.values()]
+    chosen = torch.zeros(sum(sizes), dtype=torch.bool).index_fill_(0, select(torch.cat([*scores.values()]), n), True)
+    return dict(zip(scores, map(where, torch.split(chosen, sizes)), strict=True))
 
 
 def progressive(

@@ -16,6 +16,11 @@ from regrow.core.errors import RegrowError
 Shape = tuple[int, ...]
 
 
+def parameter_of(site: str) -> str:
+    """The parameter that a site is, or is a part of: `NAME` of `NAME[q]`."""
+    return site.partition("[")[0]
+
+
 class Topology(Mapping[str, Tensor]):
     """Site name -> which of its weights exist. A value: an update makes a new one.
 

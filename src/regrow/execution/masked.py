@@ -16,7 +16,7 @@ from regrow.core.topology import Topology
 from regrow.execution.mask import Mask
 from regrow.execution.masked_weight import MaskedWeight, any_of
 from regrow.execution.optimizers import check_moment, decay_of, first_moment, fresh_state, group_of
-from regrow.execution.parts import Part, locate
+from regrow.execution.parts import Part, grouped, locate
 
 
 class MaskedBackend:
@@ -32,7 +32,7 @@ class MaskedBackend:
             if part.built is not None:
                 raise RegrowError(f"{part.name!r} belongs to a SparseLinear, which backend='sparse' alone can train")
         self._optimizer = optimizer
-        self._weights = [MaskedWeight(mine) for mine in _by_parameter(parts)]
+        self._weights = [MaskedWeight(mine) for mine in grouped(parts.values())]
         self._target = {name: topology.nnz_of(name) for name in topology}
         self._needs: frozenset[str] = frozenset()
         self._births: Mapping[str, int] = {}
@@ -158,10 +158,3 @@ class MaskedBackend:
     def _decay(self, weight: MaskedWeight) -> float:
         group = None if self._optimizer is None else group_of(self._optimizer, weight.parameter)
         return decay_of(group or {})
-
-
-def _by_parameter(parts: Mapping[str, Part]) -> list[list[Part]]:
-    grouped: dict[int, list[Part]] = {}
-    for part in parts.values():
-        grouped.setdefault(id(part.parameter), []).append(part)
-    return list(grouped.values())

@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from regrow.core.errors import RegrowError
 from regrow.core.topology import Topology
 from regrow.execution.mask import Mask
-from regrow.execution.parts import Part
+from regrow.execution.parts import Part, active
 
 
 class MaskedWeight:
@@ -31,14 +31,7 @@ class MaskedWeight:
 
     def cover(self, topology: Topology) -> None:
         """Take the mask from the topology; rows that no site covers stay."""
-        self.mask = Mask(partial(self._active, topology))
-
-    def _active(self, topology: Topology) -> Tensor:
-        flat = torch.ones(self.parameter.numel(), dtype=torch.bool, device=self.parameter.device)
-        for part in self.parts:
-            stretch = flat[part.start : part.start + part.numel]
-            stretch.zero_().index_fill_(0, topology.index(part.name).to(flat.device).long(), True)
-        return flat.view_as(self.parameter)
+        self.mask = Mask(partial(active, self.parts, topology))
 
     def staying(self, before: Mask, reborn: Mapping[str, Tensor]) -> Tensor:
         """What existed before and exists now, but for what is born again."""

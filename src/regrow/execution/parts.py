@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from regrow.core.errors import RegrowError, nearest
-from regrow.core.topology import Shape
+from regrow.core.topology import Shape, Topology
 from regrow.execution.refuse import refuse_lazy, refuse_module, refuse_weight
 from regrow.execution.sparse_attention import SparseAttention
 from regrow.execution.sparse_linear import SparseLinear
@@ -54,6 +54,24 @@ class Part:
         """Bool, shaped like the parameter: true at these positions of the part."""
         flat = torch.zeros(self.parameter.numel(), dtype=torch.bool, device=self.parameter.device)
         return flat.index_fill_(0, self.start + index.to(flat.device).long(), True).view_as(self.parameter)
+
+
+def grouped(parts: Iterable[Part]) -> list[list[Part]]:
+    """The parts of each parameter, in their order."""
+    found: dict[int, list[Part]] = {}
+    for part in parts:
+        found.setdefault(id(part.parameter), []).append(part)
+    return list(found.values())
+
+
+def active(parts: Sequence[Part], topology: Topology) -> Tensor:
+    """Bool, shaped like the parameter that these are all the parts of: what exists. Rows that no site covers do."""
+    parameter = parts[0].parameter
+    flat = torch.ones(parameter.numel(), dtype=torch.bool, device=parameter.device)
+    for part in parts:
+        stretch = flat[part.start : part.start + part.numel]
+        stretch.zero_().index_fill_(0, topology.index(part.name).to(flat.device).long(), True)
+    return flat.view_as(parameter)
 
 
 @dataclass(frozen=True)

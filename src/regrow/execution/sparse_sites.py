@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import torch.distributed as dist
@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from regrow.core.errors import RegrowError
-from regrow.execution.parts import Part
+from regrow.execution.parts import Part, grouped
 from regrow.execution.sparse_linear import SparseLinear, empty
 
 _LINEAR = (nn.Linear, NonDynamicallyQuantizableLinear, SparseLinear)
@@ -38,7 +38,6 @@ def places_of(model: nn.Module, parts: Mapping[str, Part]) -> list[Place]:
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         raise RegrowError(f"backend='sparse' trains in one process, here are {dist.get_world_size()}; use 'masked'")
     owners = _owners(model)
-    found: dict[int, Place] = {}
     unfit = {name: why for name, part in parts.items() if (why := _unfit(part, owners[id(part.parameter)]))}
     if unfit:
         some = ", ".join(f"{name} ({why})" for name, why in list(unfit.items())[:3])
@@ -47,25 +46,7 @@ def places_of(model: nn.Module, parts: Mapping[str, Part]) -> list[Place]:
             f"{len(parts)} sites are none: {some}; exclude=[{', '.join(map(repr, list(unfit)[:3]))}, ...] leaves them "
             "dense, or use backend='masked'"
         )
-    for part in parts.values():
-        key = id(part.parameter)
-        found[key] = replace(found[key], parts=(*found[key].parts, part)) if key in found else _place(part, owners[key])
-    return list(found.values())
-
-
-def layers_of(model: nn.Module, parts: Mapping[str, Part]) -> dict[str, nn.Linear]:
-    """The Linear layer behind each site, for what knows no other.
-
-    Raises:
-        RegrowError: as `places_of`; and a site of attention.
-    """
-    places = places_of(model, parts)
-    projections = [part.name for place in places if place.attention for part in place.parts]
-    if projections:
-        raise RegrowError(
-            f"{projections[0]!r} is a projection of nn.MultiheadAttention, no nn.Linear layer; use 'masked'"
-        )
-    return {part.name: place.layer for place in places for part in place.parts}
+    return [_place(tuple(mine), owners[id(mine[0].parameter)]) for mine in grouped(parts.values())]
 
 
 Owner = tuple[str, nn.Module, nn.Module | None]
@@ -97,14 +78,14 @@ def _unfit(part: Part, owners: list[Owner]) -> str:
     return ""
 
 
-def _place(part: Part, owners: list[Owner]) -> Place:
+def _place(parts: tuple[Part, ...], owners: list[Owner]) -> Place:
     leaf, owner, _ = owners[0]
     if isinstance(owner, nn.Linear):
-        return Place(owner, (part,), leaf)
+        return Place(owner, parts, leaf)
     attention = cast(nn.MultiheadAttention, owner)
     layer = empty(nn.Linear)
     nn.Module.__init__(layer)
-    layer.weight = part.parameter
+    layer.weight = parts[0].parameter
     layer.register_parameter("bias", attention.in_proj_bias if leaf == "in_proj_weight" else None)
-    layer.out_features, layer.in_features = part.parameter.shape
-    return Place(layer, (part,), leaf, attention)
+    layer.out_features, layer.in_features = layer.weight.shape
+    return Place(layer, parts, leaf, attention)

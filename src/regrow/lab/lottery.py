@@ -19,6 +19,7 @@ from regrow.recipe.build import job_of
 from regrow.recipe.schema import MethodSpec, Recipe
 from regrow.recipe.start import ERK, MASK, StartSpec
 from regrow.tickets import Ticket
+from regrow.tickets.superpose import kept
 from regrow.train import atomic, checkpoint
 from regrow.train.devices import launched
 from regrow.train.job import Job
@@ -123,7 +124,8 @@ def draw(
             trained = train(f"round_{number}", _from(base, made[number - 1]) if number else base, start=origin)
             source = trained if lottery.rewind == "learning-rate" else early
             told = {"seed": seed, "round": number, "density": density, **asdict(lottery)}
-            _restricted(source, lottery.pruned(trained, density), told).save(path)
+            meta = {key: str(word) for key, word in told.items()}
+            replace(kept(source, lottery.pruned(trained, density)), meta=meta).save(path)
     return made
 
 
@@ -182,9 +184,3 @@ def _begin(job: Job, run: RunFolder, origin: RunFolder) -> None:
         fresh = {"loss_sum": 0.0, "row": {}, "watch": Stopwatch().state_dict(), "best": None}
         content |= content_of(job, step) | fresh
     checkpoint.save(run.checkpoint, content)
-
-
-def _restricted(ticket: Ticket, topology: Topology, told: dict[str, object]) -> Ticket:
-    """The ticket on fewer of its weights."""
-    values = {name: ticket.dense(name).view(-1)[topology.index(name).long()] for name in topology}
-    return Ticket(ticket.state | values, topology, {key: str(word) for key, word in told.items()}, ticket.tied)

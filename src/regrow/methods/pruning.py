@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from regrow.core.errors import RegrowError
-from regrow.core.positions import where
+from regrow.core.ranking import best
 from regrow.core.schedules import Cubic, Every
 from regrow.core.select import select
 from regrow.core.site import Clock, Site
@@ -50,15 +50,10 @@ def pruned(sites: Mapping[str, Site], n: int) -> dict[str, Site]:
 
     No site is emptied: the largest weight of each comes first. Decided on the CPU, wherever the sites are.
     """
-    sizes = [site.nnz for site in sites.values()]
-    if n >= sum(sizes):
+    if n >= sum(site.nnz for site in sites.values()):
         return dict(sites)
-    worth = torch.cat([_worth(site) for site in sites.values()])
-    chosen = torch.zeros(worth.numel(), dtype=torch.bool).index_fill_(0, select(worth, n), True)
-    return {
-        name: site.keep(where(mask).to(site.index.device))
-        for (name, site), mask in zip(sites.items(), torch.split(chosen, sizes), strict=True)
-    }
+    picked = best({name: _worth(site) for name, site in sites.items()}, n)
+    return {name: site.keep(picked[name].to(site.index.device)) for name, site in sites.items()}
 
 
 def _worth(site: Site) -> Tensor:

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from regrow.core.errors import RegrowError
+from regrow.core.topology import parameter_of
 
 
 def dense_flops(model: nn.Module, *example: Tensor, sites: Iterable[str] = ()) -> dict[str, int]:
@@ -80,7 +81,7 @@ class _ByWeight(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _stretches(model: nn.Module, sites: Iterable[str]) -> dict[int, list[tuple[int, int, str]]]:
     parts: dict[str, list[str]] = defaultdict(list)
     for site in sites:
-        parts[site.partition("[")[0]].append(site)
+        parts[parameter_of(site)].append(site)
     found: dict[int, list[tuple[int, int, str]]] = defaultdict(list)
     for name, weight in model.named_parameters():
         names = parts.get(name, [name])

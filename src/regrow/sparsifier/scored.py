@@ -14,8 +14,8 @@ from regrow.core.errors import RegrowError, choose
 from regrow.core.ranking import progressive
 from regrow.core.rng import seed_of
 from regrow.core.saliency import SALIENCIES, Batch, LossFn, Saliency
-from regrow.core.topology import Topology
-from regrow.execution.parts import Part
+from regrow.core.topology import Topology, parameter_of
+from regrow.execution.parts import Part, active, grouped
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,16 +55,15 @@ def scored(model: nn.Module, parts: Mapping[str, Part], start: Scored, density: 
             f"topology={name!r} needs a batch to run the model on: give batch=(inputs, targets), ten of each class as "
             "regrow.core.balance.balanced(loader, classes) takes them"
         )
-    values = {_whole(part): part.parameter.detach().clone().contiguous() for part in parts.values()}
+    values = {parameter_of(part.name): part.parameter.detach().clone().contiguous() for part in parts.values()}
     batch = _beside(values, start.batch)
 
     def score(left: Topology) -> dict[str, Tensor]:
         weights = {whole: value.clone() for whole, value in values.items()}
-        for site, part in parts.items():
-            stretch = weights[_whole(part)].view(-1)[part.start : part.start + part.numel]
-            stretch.mul_(left.mask(site).view(-1).to(stretch.device))
+        for mine in grouped(parts.values()):
+            weights[parameter_of(mine[0].name)].mul_(active(mine, left))
         found = saliency(model, weights, batch, start.loss)
-        return {site: part.of(found[_whole(part)]) for site, part in parts.items()}
+        return {site: part.of(found[parameter_of(site)]) for site, part in parts.items()}
 
     shapes = {site: part.shape for site, part in parts.items()}
     numel = sum(part.numel for part in parts.values())
@@ -74,11 +73,6 @@ def scored(model: nn.Module, parts: Mapping[str, Part], start: Scored, density: 
             return progressive(score, shapes, round(density * numel), saliency.iterations, start.floor)
         layers = choose(DISTRIBUTIONS, start.layers, "layers")() if isinstance(start.layers, str) else start.layers
         return progressive(score, shapes, counts(shapes, layers(shapes, density)), saliency.iterations)
-
-
-def _whole(part: Part) -> str:
-    """The parameter that the part is of."""
-    return part.name.partition("[")[0]
 
 
 def _beside(values: Mapping[str, Tensor], batch: Batch | None) -> Batch:

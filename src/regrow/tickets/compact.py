@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from regrow.core import packing, positions
 from regrow.core.topology import Shape, Topology
 from regrow.execution.held import held_state, load_held
-from regrow.execution.parts import Part, locate
+from regrow.execution.parts import active, grouped, locate
 
 __all__ = ["Survivors", "compact", "expand", "held_state", "load_held", "survivors"]
 
@@ -26,20 +25,11 @@ class Survivors(NamedTuple):
 
 def survivors(model: nn.Module, topology: Topology) -> dict[str, Survivors]:
     """Of every dense parameter with sparse parts. Sparse layers hold only what survives, so they are not among them."""
-    by_parameter: dict[int, list[Part]] = {}
-    for part in locate(model, topology).values():
-        if part.built is None:
-            by_parameter.setdefault(id(part.parameter), []).append(part)
-    found = {key: _of_parameter(parts, topology) for key, parts in by_parameter.items()}
+    found: dict[int, Survivors] = {}
+    for parts in grouped(part for part in locate(model, topology).values() if part.built is None):
+        exists, parameter = active(parts, topology), parts[0].parameter
+        found[id(parameter)] = Survivors(positions.where(exists.flatten().cpu()), tuple(parameter.shape))
     return {name: found[id(p)] for name, p in model.named_parameters(remove_duplicate=False) if id(p) in found}
-
-
-def _of_parameter(parts: list[Part], topology: Topology) -> Survivors:
-    parameter = parts[0].parameter
-    exists = torch.ones(parameter.numel(), dtype=torch.bool)  # rows that no site covers
-    for part in parts:
-        exists[part.start : part.start + part.numel] = topology.mask(part.name).flatten().cpu()
-    return Survivors(positions.where(exists), tuple(parameter.shape))
 
 
 def compact(held: Any, alive: Survivors) -> Any:

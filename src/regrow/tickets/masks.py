@@ -15,8 +15,8 @@ from torch.nn.utils.prune import custom_from_mask
 
 from regrow.core import files
 from regrow.core.errors import RegrowError
-from regrow.core.topology import Topology
-from regrow.execution.parts import FUSED, locate
+from regrow.core.topology import Topology, parameter_of
+from regrow.execution.parts import FUSED, active, grouped, locate
 from regrow.tickets import file
 from regrow.tickets.ticket import Ticket
 
@@ -85,13 +85,9 @@ def prune(model: nn.Module, topology: Topology) -> nn.Module:
     for name, part in parts.items():
         if part.shape != topology.shape(name):
             raise RegrowError(f"{name!r} has shape {topology.shape(name)} in the topology, {part.shape} in the model")
-    for whole in dict.fromkeys(name.partition("[")[0] for name in parts):
-        owner, _, leaf = whole.rpartition(".")
-        mine = [part for name, part in parts.items() if name.partition("[")[0] == whole]
-        mask = torch.ones_like(mine[0].parameter, dtype=torch.bool).view(-1)
-        for part in mine:
-            mask[part.start : part.start + part.numel] = topology.mask(part.name).view(-1).to(mask.device)
-        custom_from_mask(model.get_submodule(owner), leaf, mask.view(mine[0].parameter.shape))  # type: ignore[no-untyped-call]
+    for mine in grouped(parts.values()):
+        owner, _, leaf = parameter_of(mine[0].name).rpartition(".")
+        custom_from_mask(model.get_submodule(owner), leaf, active(mine, topology))  # type: ignore[no-untyped-call]
     return model
 
 

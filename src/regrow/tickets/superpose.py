@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from regrow.core.errors import RegrowError
-from regrow.core.positions import where
-from regrow.core.select import select
+from regrow.core.ranking import Budget, best
 from regrow.core.topology import Topology
 from regrow.tickets.mixture import Mixture
 from regrow.tickets.ticket import Ticket
@@ -48,32 +47,28 @@ class PruneBack:
             RegrowError: fewer weights are there than asked for.
         """
         topology = ticket.topology
+        if not topology:  # a dense ticket
+            return ticket
         asked = {name: self._asked(topology.numel_of(name), like.nnz_of(name)) for name in topology}
-        total = self._asked(topology.numel, like.nnz)
-        groups = [list(topology)] if self.scope == "global" else [[name] for name in topology]
-        index: dict[str, Tensor] = {}
-        for names in groups:
-            n = total if self.scope == "global" else asked[names[0]]
-            index |= _largest(ticket, names, n)
+        n = self._asked(topology.numel, like.nnz) if self.scope == "global" else asked
+        _refuse_more(ticket, n)
+        picked = best({name: ticket.state[name].abs() for name in topology}, n)
+        index = {name: topology.index(name)[at] for name, at in picked.items()}
         return kept(ticket, Topology(index, topology.shapes))
 
     def _asked(self, numel: int, nnz: int) -> int:
         return nnz if self.density is None else round(self.density * numel)
 
 
-def _largest(ticket: Ticket, names: list[str], n: int) -> dict[str, Tensor]:
-    """Positions of the n largest weights of these sites together."""
-    if not names:
-        return {}
-    worth = torch.cat([ticket.state[name].abs() for name in names])
-    if n > len(worth):
-        raise RegrowError(
-            f"prune-back to {n} weights of {', '.join(names[:3])}, but the tickets have only {len(worth)} between "
-            "them; ask for a lower density"
-        )
-    mask = torch.zeros(len(worth), dtype=torch.bool).index_fill_(0, select(worth, n), True)
-    pieces = torch.split(mask, [ticket.topology.nnz_of(name) for name in names])
-    return {name: ticket.topology.index(name)[where(piece)] for name, piece in zip(names, pieces, strict=True)}
+def _refuse_more(ticket: Ticket, n: Budget) -> None:
+    there = ticket.topology
+    asked = [(n, [*there], there.nnz)] if isinstance(n, int) else [(n[s], [s], there.nnz_of(s)) for s in there]
+    for wanted, names, have in asked:
+        if wanted > have:
+            raise RegrowError(
+                f"prune-back to {wanted} weights of {', '.join(names[:3])}, but the tickets have only {have} between "
+                "them; ask for a lower density"
+            )
 
 
 def kept(ticket: Ticket, topology: Topology) -> Ticket:

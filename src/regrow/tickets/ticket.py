@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from regrow.core.errors import RegrowError
-from regrow.core.topology import Topology
+from regrow.core.topology import Topology, parameter_of
 from regrow.execution.held import held_state
 from regrow.execution.parts import FUSED, Part, locate
 from regrow.execution.refuse import unwrap_model
@@ -61,7 +61,7 @@ class Ticket:
         model = unwrap_model(model)
         parts, held, tied = locate(model, topology), held_state(model), _tied(model, topology)
         state = {key: value for key, value in held.items() if key not in tied}
-        for whole in dict.fromkeys(name.partition("[")[0] for name in topology):
+        for whole in dict.fromkeys(parameter_of(name) for name in topology):
             state.pop(whole)
         state |= {name: _values(part, topology.index(name)) for name, part in parts.items()}
         state |= {part.name: part.of(part.parameter).view(part.shape) for part in _beside(model, parts)}
@@ -109,7 +109,7 @@ class Ticket:
         parts = locate(model, self.topology)
         theirs = {key: tuple(value.shape) for key, value in held_state(model).items()}
         mine = {key: tuple(value.shape) for key, value in self.held_state().items()}
-        sites = {name.partition("[")[0] for name in self.topology}
+        sites = {parameter_of(name) for name in self.topology}
         sites |= {key for key, shared in self.tied.items() if shared in sites}
         wrong = [name for name, part in parts.items() if part.shape != self.topology.shape(name)]
         wrong += [key for key in mine.keys() | theirs.keys() if key not in sites and mine.get(key) != theirs.get(key)]
@@ -184,7 +184,7 @@ def _check_topology(part: Part, at: Tensor) -> None:
 
 def _beside(model: nn.Module, parts: Mapping[str, Part]) -> list[Part]:
     """The parts of fused projections that are no sites themselves."""
-    fused = {name.partition("[")[0] for name in parts if "[" in name}
+    fused = {parameter_of(name) for name in parts if "[" in name}
     return [
         part for name, part in locate(model, [f"{w}[{p}]" for w in fused for p in FUSED]).items() if name not in parts
     ]
@@ -193,7 +193,7 @@ def _beside(model: nn.Module, parts: Mapping[str, Part]) -> list[Part]:
 def _tied(model: nn.Module, topology: Topology) -> dict[str, str]:
     """Names of shared parameters -> the one they are kept under: the site's, else the first."""
     keeper: dict[int, str] = {}
-    sites = {name.partition("[")[0] for name in topology}
+    sites = {parameter_of(name) for name in topology}
     named = list(model.named_parameters(remove_duplicate=False))
     for name, parameter in sorted(named, key=lambda pair: pair[0] not in sites):
         keeper.setdefault(id(parameter), name)

@@ -261,6 +261,7 @@ def test_resumed_bit_for_bit_and_given_back(method: str) -> None:
     train(run, range(20, 23))
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
 def test_inference_where_torch_has_a_fused_path() -> None:
     model, _, sparsifier = started("sparse")
     model.eval()

@@ -12,18 +12,21 @@ BENCHMARKS  := training.masked_step kernels.selection kernels.linear training.sp
                training.edst_wallclock
 KERNELS     := CMakeLists.txt $(wildcard src/regrow/execution/kernels/*)
 
-.PHONY: setup demo test test-all check bench clean
+.PHONY: setup demo test test-all check docs bench clean
 .DEFAULT_GOAL := demo
 
-setup: $(VENV)/.ready
+# Two set-ups: what runs need (with the report), and what developing needs besides.
+setup: $(VENV)/.ready-dev
 
-$(VENV)/.ready: pyproject.toml constraints.txt $(KERNELS)
+$(VENV)/.ready: extras := report
+$(VENV)/.ready-dev: extras := dev
+$(VENV)/.ready $(VENV)/.ready-dev: pyproject.toml constraints.txt $(KERNELS)
 	@sh tools/check_machine.sh $(PYTHON) $(VENV)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_FLAGS) -c $(CONSTRAINTS) -e '.[dev]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_FLAGS) -c $(CONSTRAINTS) -e '.[$(extras)]'
 	@touch $@
 
-demo: setup
+demo: $(VENV)/.ready
 	@$(BIN)/regrow demo
 
 test: setup

@@ -28,6 +28,9 @@ SMALL: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "resnet18": ((1, 8, 8), {"width": 8}),
     "resnet34": ((3, 32, 32), {"width": 8, "stem": "imagenet"}),
     "resnet50": ((3, 16, 16), {"width": 8}),
+    "cifar_resnet": ((3, 8, 8), {"depth": 8}),
+    "mobilenet_v1": ((3, 16, 16), {}),
+    "mobilenet_v2": ((3, 8, 8), {}),
     "vit": ((3, 8, 12), {"width": 16, "depth": 2, "heads": 2}),
     "wrn": ((3, 16, 16), {"depth": 10, "width": 1, "dropout": 0.3}),
     "wrn28_10": ((3, 8, 8), {}),
@@ -83,11 +86,24 @@ def test_parameter_counts_of_torchvision_and_lenet() -> None:
         ("resnet18", (3, 224, 224), 1000): 11_689_512,
         ("resnet34", (3, 224, 224), 1000): 21_797_672,
         ("resnet50", (3, 224, 224), 1000): 25_557_032,
+        ("mobilenet_v1", (3, 224, 224), 1000): 4_231_976,
+        ("mobilenet_v2", (3, 224, 224), 1000): 3_504_872,
         ("lenet300", (1, 28, 28), 10): 266_610,
         ("lenet5", (1, 28, 28), 10): 431_080,
     }
     for (name, shape, classes), count in counts.items():
         assert sum(p.numel() for p in on_meta(name, shape, classes).parameters()) == count
+
+
+def test_cifar_resnets_have_the_layers_and_millions_of_parameters_of_their_paper() -> None:
+    """He et al. 2015, table 6, and 2.8 thousand for the shortcuts of option B."""
+    for depth, millions in ((20, 0.27), (32, 0.46), (56, 0.85), (110, 1.7)):
+        model = on_meta("cifar_resnet", (3, 32, 32), 10, depth=depth)
+        layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+        assert len(layers) == depth + 2
+        assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions + 0.0028, abs=0.04)
+    wide = on_meta("cifar_resnet", (3, 32, 32), 10, depth=104, width=2)
+    assert wide.get_parameter("layer3.16.conv2.weight").shape == (128, 128, 3, 3)
 
 
 def test_resnet_has_torchvision_parameter_names() -> None:
@@ -144,6 +160,7 @@ def test_the_stem_follows_the_image_unless_given() -> None:
         ("resnet18", (64,), {}, "`mlp` takes any shape"),
         ("resnet18", (3, 32, 32), {"stem": "cifr"}, "did you mean 'cifar'"),
         ("wrn", (3, 32, 32), {"depth": 17}, "6 n \\+ 4"),
+        ("cifar_resnet", (3, 32, 32), {"depth": 18}, "6 n \\+ 2"),
         ("vit", (3, 32, 30), {}, "patch=4 does not divide images of 32x30"),
         ("vit", (3, 32, 32), {"heads": 5}, "heads=5 does not divide width=256"),
     ],

@@ -10,11 +10,13 @@ from torch import nn
 
 from regrow.core.errors import RegrowError, choose, nearest
 from regrow.train.models.batch_ensemble import batch_ensemble
+from regrow.train.models.cifar_resnet import cifar_resnet
 from regrow.train.models.cnn import cnn
 from regrow.train.models.from_timm import timm_model
 from regrow.train.models.lenet import lenet5
 from regrow.train.models.mimo import mimo
 from regrow.train.models.mlp import lenet300, mlp
+from regrow.train.models.mobilenet import mobilenet_v1, mobilenet_v2
 from regrow.train.models.resnet import resnet18, resnet34, resnet50
 from regrow.train.models.small import small_mlp
 from regrow.train.models.treenet import treenet
@@ -39,6 +41,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet18": resnet18,
     "resnet34": resnet34,
     "resnet50": resnet50,
+    "cifar_resnet": cifar_resnet,
+    "mobilenet_v1": mobilenet_v1,
+    "mobilenet_v2": mobilenet_v2,
     "vit": vit,
     "wrn": wrn,
     "wrn28_10": wrn28_10,

@@ -20,7 +20,7 @@ def convolution(
 
 
 class InvertedResidual(nn.Module):
-    """1x1 to `expansion` times the channels, depthwise 3x3, 1x1 back without activation; shortcut where shapes allow."""
+    """1x1 to `expansion` times the channels, depthwise 3x3, 1x1 back without activation; a shortcut where it fits."""
 
     def __init__(self, inputs: int, outputs: int, expansion: int, stride: int) -> None:
         super().__init__()

@@ -145,17 +145,6 @@ def test_what_is_no_optimizer() -> None:
     refused("Linear is not a torch.optim.Optimizer", optimizer=nn.Linear(2, 2))
 
 
-def test_closures() -> None:
-    model = mlp()
-    optimizer = sgd(model)
-    regrow.sparsify(model, optimizer, density=0.5, total_steps=100, every=10)
-    for call in (lambda: optimizer.step(lambda: 0.0), lambda: optimizer.step(closure=lambda: 0.0)):
-        with pytest.raises(RegrowError, match=r"optimizer\.step.* without a closure"):
-            call()
-    optimizer.step(None)  # what wrappers pass on
-    optimizer.step(closure=None)
-
-
 def test_twice_on_one_weight() -> None:
     model = mlp()
     optimizer = sgd(model)

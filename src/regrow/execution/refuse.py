@@ -85,15 +85,6 @@ def refuse_quantised(model: nn.Module) -> None:
             )
 
 
-def refuse_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Refuses `optimizer.step(closure)`: the backward pass inside it would come after the gradient was due."""
-    if any(given is not None for given in (*args[1:], kwargs.get("closure"))):
-        raise RegrowError(
-            "optimizer.step(closure) hides the backward pass from the sparsifier; call loss.backward() and then "
-            "optimizer.step() without a closure"
-        )
-
-
 def step_was_skipped(optimizer: Optimizer) -> bool:
     """Did GradScaler find an inf, so that a fused optimizer's step (whose hooks fire all the same) changed nothing?"""
     found = getattr(optimizer, "found_inf", None)

@@ -20,13 +20,13 @@ from regrow.core.topology import Topology
 from regrow.execution import BACKENDS
 from regrow.execution.parts import survey
 from regrow.execution.refuse import (
-    refuse_closure,
     refuse_quantised,
     step_was_skipped,
     unwrap_model,
     unwrap_optimizer,
 )
 from regrow.methods.base import Method, describe
+from regrow.sparsifier.closure import run_closure
 from regrow.sparsifier.ranks import check_ranks
 from regrow.sparsifier.saved import Saved
 from regrow.sparsifier.start import Start, called, keeps, parts_of, start_topology, warn_if_trained
@@ -250,14 +250,16 @@ class Sparsifier:
         else:
             self.backend.expect(self.method.needs & {"dense_moment"}, {})
 
-    def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        refuse_closure(args, kwargs)
-        if not self.method.replaces_step or not self._due(self.step + 1) or step_was_skipped(optimizer):
-            return
-        if self._update(self.step + 1):
+    def _before_step(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        given = run_closure(args, kwargs)
+        due = self.method.replaces_step and self._due(self.step + 1) and not step_was_skipped(optimizer)
+        if due and self._update(self.step + 1):
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
                     parameter.grad = None
+        return given
 
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if step_was_skipped(optimizer):

@@ -15,7 +15,8 @@ from torch.library import opcheck
 import regrow
 from regrow.execution import native
 from regrow.execution.lane_norms import LaneBatchNorm1d, LaneLayerNorm
-from regrow.execution.norm_ops import in_lanes, norm
+from regrow.execution.batch_norm_ops import batch_norm
+from regrow.execution.norm_ops import in_lanes, layer_norm
 from regrow.execution.rows import rows
 from regrow.execution.swap import give_back, take_over
 
@@ -132,36 +133,35 @@ def test_a_row_of_wrong_width_gets_torchs_error() -> None:
             ours(lanes(5, 9))
 
 
-@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("norm", [layer_norm, batch_norm])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_gradcheck_in_float64(batch: bool, weighted: bool) -> None:
+def test_gradcheck_in_float64(norm: Any, weighted: bool) -> None:
     vectors = [torch.randn(4, dtype=torch.float64, requires_grad=True) for _ in range(2)] if weighted else [None, None]
     x = lanes(6, 4, torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(lambda *a: norm(*a, 1e-3, batch)[0], (x, *vectors))
+    assert torch.autograd.gradcheck(lambda *a: norm(*a, 1e-3)[0], (x, *vectors))
 
 
-@pytest.mark.parametrize("batch", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_opcheck(batch: bool, dtype: torch.dtype) -> None:
-    vectors = [torch.randn(5, dtype=dtype, requires_grad=True) for _ in range(2)]
-    opcheck(torch.ops.regrow.norm, (lanes(7, 5, dtype).requires_grad_(), *vectors, 1e-5, batch))
-    opcheck(torch.ops.regrow.norm, (lanes(7, 5, dtype).requires_grad_(), None, None, 1e-5, batch))
+def test_opcheck(dtype: torch.dtype) -> None:
+    weight, bias = (torch.randn(5, dtype=dtype, requires_grad=True) for _ in range(2))
     x = lanes(7, 5, dtype)
-    _, mean, var = norm(x, None, None, 1e-5, batch)
+    opcheck(torch.ops.regrow.layer_norm, (x.clone().requires_grad_(), weight, bias, 1e-5))
+    opcheck(torch.ops.regrow.layer_norm, (x.clone().requires_grad_(), None, None, 1e-5))
+    _, mean, var = layer_norm(x, None, None, 1e-5)
     opcheck(
-        torch.ops.regrow.norm_backward,
-        (lanes(7, 5, dtype), x, mean, var, vectors[0].detach(), 1e-5, batch),
+        torch.ops.regrow.layer_norm_backward,
+        (lanes(7, 5, dtype), x, mean, var, weight.detach(), 1e-5),
         test_utils=("test_schema", "test_faketensor"),
     )
 
 
-@pytest.mark.parametrize("batch", [False, True])
-def test_bits_repeat_at_a_fixed_number_of_threads(batch: bool) -> None:
+@pytest.mark.parametrize("norm", [layer_norm, batch_norm])
+def test_bits_repeat_at_a_fixed_number_of_threads(norm: Any) -> None:
     x, grad = lanes(2000, 40).requires_grad_(), lanes(2000, 40)
     weight = torch.ones(40, requires_grad=True)
     ends = []
     for _ in range(2):
-        y = norm(x, weight, None, 1e-5, batch)[0]
+        y = norm(x, weight, None, 1e-5)[0]
         ends.append((y, *torch.autograd.grad(y, (x, weight), grad)))
     assert all(map(torch.equal, *ends))
 

@@ -1,18 +1,22 @@
 """Normalisation layers that keep activations in lanes.
 
-LayerNorm and BatchNorm1d of torch cost several times as much on lanes as on rows, and give rows back. While a model
-runs truly sparse, its own are of the classes here: the same modules, names and hooks, and for input in rows the same
-code. Their copies and pickles are plain.
+LayerNorm and batch normalisation of torch cost several times as much on lanes as on rows, and give rows back. While a
+model runs truly sparse, its own are of the classes here: the same modules, names and hooks, and for input in rows the
+same code. Their copies and pickles are plain.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import relu as positive
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from regrow.execution.norm_ops import in_lanes, norm
+from regrow.execution.batch_norm_ops import batch_norm, batch_normed
+from regrow.execution.lane_images import flat, image, is_image_lanes
+from regrow.execution.norm_ops import in_lanes, layer_norm
 from regrow.execution.sparse_linear import empty
 
 
@@ -20,10 +24,10 @@ class LaneLayerNorm(nn.LayerNorm):
     """nn.LayerNorm over the last dimension; of lanes it makes lanes."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if not (serves(input, self.weight) and input.shape[-1:] == torch.Size(self.normalized_shape)):
+        fits = in_lanes(input) and input.shape[-1:] == torch.Size(self.normalized_shape)
+        if not (fits and serves(input, self.weight)):
             return super().forward(input)
-        flat = input.flatten(0, -2)
-        y, _, _ = norm(flat, self.weight, self.bias, self.eps, batch=False)
+        y, _, _ = layer_norm(input.flatten(0, -2), self.weight, self.bias, self.eps)
         return y.view(input.shape)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -34,33 +38,63 @@ class LaneBatchNorm1d(nn.BatchNorm1d):
     """nn.BatchNorm1d of [N, features]; of lanes it makes lanes."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if not (input.dim() == 2 and serves(input, self.weight) and input.shape[1] == self.num_features):
+        fits = input.dim() == 2 and in_lanes(input) and input.shape[1] == self.num_features
+        if not (fits and serves(input, self.weight)):
             return super().forward(input)
-        if not self.training and self.running_mean is not None:
-            as_image = input.t().unsqueeze(0)  # [1, features, N], contiguous
-            return super().forward(as_image).squeeze(0).t()
-        y, mean, var = norm(input, self.weight, self.bias, self.eps, batch=True)
-        if self.training and self.track_running_stats:
-            self._track(mean, var * (len(input) / (len(input) - 1)))
-        return y
-
-    @torch.no_grad()
-    def _track(self, mean: Tensor, var: Tensor) -> None:
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked.add_(1)
-        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        for running, now in ((self.running_mean, mean), (self.running_var, var)):
-            if running is not None:
-                running.lerp_(now.to(running.dtype), share)
+        return normalised(self, input)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return empty, (nn.BatchNorm1d,), self.__dict__
 
 
+class LaneBatchNorm2d(nn.BatchNorm2d):
+    """nn.BatchNorm2d; of images in lanes it makes images in lanes."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.then(input)
+
+    def then(self, x: Tensor, add: Tensor | None = None, relu: bool = False) -> Tensor:
+        """What the layer makes of x, + add, and of that, if `relu`, what is positive: in one pass over images in lanes."""
+        fits = is_image_lanes(x) and x.shape[1] == self.num_features
+        fits = fits and (add is None or (add.shape == x.shape and add.dtype == x.dtype and is_image_lanes(add)))
+        if fits and serves(x, self.weight):
+            return image(normalised(self, flat(x), None if add is None else flat(add), relu), x.shape)
+        y = super().forward(x)
+        y = y if add is None else y + add
+        return positive(y) if relu else y
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return empty, (nn.BatchNorm2d,), self.__dict__
+
+
 def serves(input: Tensor, weight: Tensor | None) -> bool:
-    """Is this for the kernels: in lanes, on the CPU, the parameters in its type or in float32, as torch has it?"""
+    """Is this for the kernels: on the CPU, the parameters in its type or in float32, as torch has it?"""
     kinds = (input.dtype, torch.float32 if input.dtype == torch.bfloat16 else input.dtype)
     floats = input.dtype in (torch.float32, torch.float64, torch.bfloat16)
-    return (
-        floats and input.is_cpu and (weight is None or weight.dtype in kinds) and input.numel() > 0 and in_lanes(input)
-    )
+    return floats and input.is_cpu and (weight is None or weight.dtype in kinds) and input.numel() > 0
+
+
+def normalised(layer: _BatchNorm, x: Tensor, add: Tensor | None = None, relu: bool = False) -> Tensor:
+    """What the layer makes of x [N, features] in lanes, + add, cut at 0 if `relu`."""
+    weight, bias, mean, var = layer.weight, layer.bias, layer.running_mean, layer.running_var
+    if layer.training or mean is None or var is None:
+        y, mean, var = batch_norm(x, weight, bias, layer.eps, add, relu)
+        if layer.training and layer.track_running_stats:
+            _track(layer, mean, var * (len(x) / (len(x) - 1)))
+        return y
+    if not torch.is_grad_enabled():
+        return batch_normed(x, mean, var, weight, bias, layer.eps, add, relu)
+    as_image = x.t().unsqueeze(0)  # [1, features, N], contiguous
+    y = torch.nn.functional.batch_norm(as_image, mean, var, weight, bias, eps=layer.eps).squeeze(0).t()
+    y = y if add is None else y + add
+    return positive(y) if relu else y
+
+
+@torch.no_grad()
+def _track(layer: _BatchNorm, mean: Tensor, var: Tensor) -> None:
+    batches = cast(Tensor, layer.num_batches_tracked)
+    batches.add_(1)
+    share = 1 / float(batches) if layer.momentum is None else layer.momentum
+    for running, now in ((layer.running_mean, mean), (layer.running_var, var)):
+        if running is not None:
+            running.lerp_(now.to(running.dtype), share)

@@ -106,22 +106,44 @@ def transpose(x: Tensor, to: Tensor) -> None:
     _library().regrow_transpose(_at(x), *x.shape, _at(to), _BYTES[x.dtype] == 2, torch.get_num_threads())
 
 
-def norm(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, batch: bool, into: tuple[Tensor, ...]
-) -> None:
-    """into: y [N, features] in lanes as x; mean and var, [N] or, if `batch`, [features]; all but x and y float32."""
-    y, mean, var = into
-    _library().regrow_norm(_at(x), _at(weight), _at(bias), eps, batch, _at(y), _at(mean), _at(var), *_grid(x))
+def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, into: tuple[Tensor, ...]) -> None:
+    """into: y [N, features] in lanes as x; mean and var [N]; all but x and y float32."""
+    _library().regrow_layer_norm(_at(x), _at(weight), _at(bias), eps, *map(_at, into), *_grid(x))
 
 
-def norm_gradients(
-    grad: Tensor, x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, eps: float, batch: bool, dx: Tensor
+def layer_norm_gradients(
+    grad: Tensor, x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, eps: float, dx: Tensor
 ) -> tuple[Tensor, Tensor]:
     """dx [N, features] in lanes as grad and x; returns dw and db [features], float32."""
-    sums, dw, db = (torch.empty(size) for size in (0 if batch else 2 * x.shape[0], x.shape[1], x.shape[1]))
-    _library().regrow_norm_gradients(
-        *map(_at, (grad, x, mean, var, weight)), eps, batch, *map(_at, (sums, dx, dw, db)), *_grid(x)
-    )
+    sums, dw, db = (torch.empty(size) for size in (2 * x.shape[0], x.shape[1], x.shape[1]))
+    given, results = map(_at, (grad, x, mean, var, weight)), map(_at, (sums, dx, dw, db))
+    _library().regrow_layer_norm_gradients(*given, eps, *results, *_grid(x))
+    return dw, db
+
+
+def batch_norm(
+    x: Tensor,
+    add: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    relu: bool,
+    into: tuple[Tensor, ...],
+    given: bool = False,
+) -> None:
+    """into: y [N, features] in lanes as x and add; mean and var [features], read if `given`; all but these float32."""
+    work = (*map(_at, into), *_grid(x))
+    _library().regrow_batch_norm(_at(x), _at(add), _at(weight), _at(bias), eps, relu, given, *work)
+
+
+def batch_norm_gradients(
+    of: tuple[Tensor | None, ...], eps: float, relu: bool, dx: Tensor, dadd: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """`of`: grad, x, y (None if nothing was added), mean, var, weight, bias. dx, dadd [N, features] in lanes as grad,
+    x and y; returns dw and db [features], float32."""
+    dw, db = (torch.empty(dx.shape[1]) for _ in range(2))
+    results = map(_at, (dx, dadd, dw, db))
+    _library().regrow_batch_norm_gradients(*map(_at, of), eps, relu, *results, *_grid(dx))
     return dw, db
 
 
@@ -192,9 +214,11 @@ def _find() -> CDLL | None:
     library.regrow_gradients.argtypes = [*matrix, *batch, *batch, at, at, at, *work]
     library.regrow_pack.argtypes = [at, long, at]
     library.regrow_keep.argtypes = [at, at, long, c_float, c_int]
-    library.regrow_norm.argtypes = [at, at, at, c_float, c_int, at, at, at, c_int, long, long, c_int]
-    back = library.regrow_norm_gradients
-    back.argtypes = [at, at, at, at, at, c_float, c_int, at, at, at, at, c_int, long, long, c_int]
+    grid: list[Any] = [c_int, long, long, c_int]
+    library.regrow_layer_norm.argtypes = [at, at, at, c_float, at, at, at, *grid]
+    library.regrow_layer_norm_gradients.argtypes = [at] * 5 + [c_float] + [at] * 4 + grid
+    library.regrow_batch_norm.argtypes = [at, at, at, at, c_float, c_int, c_int, at, at, at, *grid]
+    library.regrow_batch_norm_gradients.argtypes = [at] * 7 + [c_float, c_int] + [at] * 4 + grid
     library.regrow_index.argtypes = [at, c_int, long, long, long, at, c_int]
     library.regrow_sources.argtypes = library.regrow_union.argtypes = [at, long, at, long, c_int, at, c_int]
     library.regrow_absent.argtypes = [at, long, at, long, c_int, at, c_int]

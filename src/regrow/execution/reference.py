@@ -65,14 +65,39 @@ def _sampled(grad: Tensor, x: Tensor, index: Index, block: int = 2**22) -> Tenso
     return torch.cat(parts) if parts else x.new_empty(0)
 
 
-def norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, batch: bool) -> tuple[Tensor, ...]:
-    """y = (x - mean) / sqrt(var + eps) * weight + bias in lanes, mean, var: of each feature if `batch`, else lane."""
-    exact = _exact(x)
-    var, mean = torch.var_mean(exact, 0 if batch else 1, correction=0, keepdim=True)
-    y = (exact - mean) * (var + eps).rsqrt()
+def norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    batch: bool,
+    add: Tensor | None = None,
+    relu: bool = False,
+) -> tuple[Tensor, ...]:
+    """y = (x - mean) / sqrt(var + eps) * weight + bias + add in lanes, cut at 0 if `relu`; mean, var: of each feature
+    if `batch`, else lane."""
+    var, mean = torch.var_mean(_exact(x), 0 if batch else 1, correction=0)
+    return normed(x, mean, var, weight, bias, eps, batch, add, relu), mean, var
+
+
+def normed(
+    x: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    batch: bool,
+    add: Tensor | None = None,
+    relu: bool = False,
+) -> Tensor:
+    """The same by a mean and var that are given."""
+    over = 0 if batch else 1
+    y = (_exact(x) - mean.unsqueeze(over)) * (var + eps).rsqrt().unsqueeze(over)
     y = y if weight is None else y * weight.to(y.dtype)
     y = y if bias is None else y + bias.to(y.dtype)
-    return _lanes(y.to(x.dtype)), mean.flatten(), var.flatten()
+    y = y if add is None else y + add
+    return _lanes((y.relu() if relu else y).to(x.dtype))
 
 
 def norm_gradients(

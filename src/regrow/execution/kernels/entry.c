@@ -141,40 +141,56 @@ static extent part(extent e, int64_t count, int64_t grain, int me, int all) {
 #define LANES part(e, n, 16, omp_get_thread_num(), omp_get_num_threads())
 #define FEATURES part(e, features, 1, omp_get_thread_num(), omp_get_num_threads())
 
-/* y [features][n] = (x - mean) / sqrt(var + eps) * weight + bias, with mean and var [n] of each lane over its features,
-   or, if `batch`, [features] of each feature over its lanes. */
-EXPORT void regrow_norm(const void *x, const float *weight, const float *bias, float eps, int batch, void *y, float *mean,
-                        float *var, int half, int64_t features, int64_t n, int threads) {
+/* y [features][n] = (x - mean) / sqrt(var + eps) * weight + bias, with mean and var [n] of each lane over its features. */
+EXPORT void regrow_layer_norm(const void *x, const float *weight, const float *bias, float eps, void *y, float *mean,
+                              float *var, int half, int64_t features, int64_t n, int threads) {
     const norms *with = chosen.norms[half != 0];
     const extent e = {features, n, 0, 0};
     const affine a = {mean, var, weight, bias, eps};
 #pragma omp parallel num_threads(features * n < WORTH ? 1 : threads)
     {
-        if (batch) with->batch(FEATURES, a, x, y, mean, var);
-        else {
-            with->layer_moments(LANES, x, mean, var);
+        with->layer_moments(LANES, x, mean, var);
 #pragma omp barrier
-            with->layer_apply(FEATURES, a, x, y);
-        }
+        with->layer_apply(FEATURES, a, x, y);
     }
 }
 
-/* dx [features][n], dw and db [features] of regrow_norm, from g [features][n]; room for 2 n sums unless `batch`. */
-EXPORT void regrow_norm_gradients(const void *g, const void *x, const float *mean, const float *var, const float *weight,
-                                  float eps, int batch, float *sums, void *dx, float *dw, float *db, int half,
-                                  int64_t features, int64_t n, int threads) {
+/* dx [features][n], dw and db [features] of regrow_layer_norm, from g [features][n]; room for 2 n sums. */
+EXPORT void regrow_layer_norm_gradients(const void *g, const void *x, const float *mean, const float *var,
+                                        const float *weight, float eps, float *sums, void *dx, float *dw, float *db,
+                                        int half, int64_t features, int64_t n, int threads) {
     const norms *with = chosen.norms[half != 0];
     const extent e = {features, n, 0, 0};
     const affine a = {mean, var, weight, 0, eps};
 #pragma omp parallel num_threads(features * n < WORTH ? 1 : threads)
     {
-        if (batch) with->batch_gradients(FEATURES, a, g, x, dx, dw, db);
-        else {
-            with->layer_sums(LANES, a, g, x, sums);
+        with->layer_sums(LANES, a, g, x, sums);
 #pragma omp barrier
-            with->layer_gradients(FEATURES, a, g, x, sums, dx, dw, db);
-        }
+        with->layer_gradients(FEATURES, a, g, x, sums, dx, dw, db);
     }
+}
+
+/* y [features][n] = (x - mean) / sqrt(var + eps) * weight + bias + add, no less than 0 if `relu`, with mean and var
+   [features] of each feature over its lanes, or `given`; add may be null. */
+EXPORT void regrow_batch_norm(const void *x, const void *add, const float *weight, const float *bias, float eps,
+                              int relu, int given, void *y, float *mean, float *var, int half, int64_t features,
+                              int64_t n, int threads) {
+    const affine a = {0, 0, weight, bias, eps};
+    const extent e = {features, n, 0, 0};
+#pragma omp parallel num_threads(features * n < WORTH ? 1 : threads)
+    chosen.norms[half != 0]->batch(FEATURES, a, given, x, add, relu, y, mean, var);
+}
+
+/* dx and dadd (or null) [features][n], dw and db [features] of regrow_batch_norm with mean and var of x; y may be null
+   where nothing was added. */
+EXPORT void regrow_batch_norm_gradients(const void *g, const void *x, const void *y, const float *mean,
+                                        const float *var, const float *weight, const float *bias, float eps, int relu,
+                                        void *dx, void *dadd, float *dw, float *db, int half, int64_t features,
+                                        int64_t n, int threads) {
+    const affine a = {mean, var, weight, bias, eps};
+    const extent e = {features, n, 0, 0};
+#pragma omp parallel num_threads(features * n < WORTH ? 1 : threads)
+    chosen.norms[half != 0]->batch_gradients(FEATURES, a, g, x, y, relu, dx, dadd, dw, db);
 }
 
 /* Bit i is byte i, 0 or 1, of 32. */

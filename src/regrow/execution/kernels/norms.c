@@ -129,40 +129,83 @@ static inline double total(const element *restrict x, int64_t n, float mean, int
     return whole;
 }
 
-static void batch(extent e, affine a, const void *from, void *to, float *mean, float *var) {
-    for (int64_t f = e.first; f < e.last; f++) {
-        const element *restrict x = (const element *)from + f * e.n;
-        element *restrict y = (element *)to + f * e.n;
-        const float m = mean[f] = total(x, e.n, 0, 0) / e.n;
-        var[f] = total(x, e.n, m, 1) / e.n;
-        const float w = scale(a.weight, f) / sqrtf(var[f] + a.eps), b = a.bias ? a.bias[f] : 0;
-        for (int64_t i = 0; i < e.n; i++) y[i] = put((get(x[i]) - m) * w + b);
+/* y = (x - m) w + b + r, and of that, if `relu`, what is positive. Without r: null. NaN stays NaN. */
+static inline void apply(const element *restrict x, const element *restrict r, element *restrict y, int64_t n, float m,
+                         float w, float b, int relu) {
+    const float least = relu ? 0 : -INFINITY;
+    if (r) {
+        for (int64_t i = 0; i < n; i++) {
+            const float value = (get(x[i]) - m) * w + b + get(r[i]);
+            y[i] = put(value < least ? least : value);
+        }
+    } else {
+        for (int64_t i = 0; i < n; i++) {
+            const float value = (get(x[i]) - m) * w + b;
+            y[i] = put(value < least ? least : value);
+        }
     }
 }
 
-/* dx = (g - mean_n(g) - z mean_n(g z)) w / sqrt(var + eps), with z the normalised x. */
-static void batch_gradients(extent e, affine a, const void *by, const void *from, void *to, float *dw, float *db) {
+static void batch(extent e, affine a, int given, const void *from, const void *add, int relu, void *to, float *mean,
+                  float *var) {
     for (int64_t f = e.first; f < e.last; f++) {
-        const element *restrict g = (const element *)by + f * e.n, *restrict x = (const element *)from + f * e.n;
-        element *restrict dx = (element *)to + f * e.n;
-        const float m = a.mean[f], inverse = 1 / sqrtf(a.var[f] + a.eps), w = scale(a.weight, f) * inverse;
-        double sum = 0, product = 0;
-        for (int64_t at = 0; at < e.n; at += BLOCK) {
-            const int64_t end = LEAST(at + BLOCK, e.n);
-            float part = 0, weighted = 0;
-#pragma omp simd reduction(+ : part, weighted)
-            for (int64_t i = at; i < end; i++) {
-                part += get(g[i]);
-                weighted += get(g[i]) * (get(x[i]) - m);
-            }
-            sum += part;
-            product += weighted;
+        const element *x = (const element *)from + f * e.n, *r = add ? (const element *)add + f * e.n : 0;
+        if (!given) {
+            mean[f] = total(x, e.n, 0, 0) / e.n;
+            var[f] = total(x, e.n, mean[f], 1) / e.n;
         }
-        db[f] = sum;
-        dw[f] = product * inverse;
-        const float plain = sum / e.n, steep = dw[f] * inverse / e.n;
-        for (int64_t i = 0; i < e.n; i++) dx[i] = put((get(g[i]) - plain - (get(x[i]) - m) * steep) * w);
+        const float w = scale(a.weight, f) / sqrtf(var[f] + a.eps), b = a.bias ? a.bias[f] : 0;
+        apply(x, r, (element *)to + f * e.n, e.n, mean[f], w, b, relu);
     }
+}
+
+/* How the gradient of y becomes that of the sum: it is it; where x says that y is positive; where y does. */
+enum { ALL, BY_X, BY_Y };
+
+static inline __attribute__((always_inline)) float kept(int by, element g, float x, float y) {
+    return by != ALL && (by == BY_X ? x : y) <= 0 ? 0 : get(g);
+}
+
+/* dx = (g - mean_n(g) - z mean_n(g z)) w / sqrt(var + eps), with z the normalised x and g what is kept of y's gradient.
+   dadd = g. */
+static inline __attribute__((always_inline)) void batch_feature(int by, extent e, affine a, int64_t f, const void *grad,
+                                                                const void *from, const void *out, void *to,
+                                                                void *to_add, float *dw, float *db) {
+    const element *restrict g = (const element *)grad + f * e.n, *restrict x = (const element *)from + f * e.n;
+    const element *restrict y = by == BY_Y ? (const element *)out + f * e.n : x;
+    element *restrict dx = (element *)to + f * e.n, *restrict dr = to_add ? (element *)to_add + f * e.n : 0;
+    const float m = a.mean[f], inverse = 1 / sqrtf(a.var[f] + a.eps), w = scale(a.weight, f) / sqrtf(a.var[f] + a.eps);
+    const float b = a.bias ? a.bias[f] : 0;
+    double sum = 0, product = 0;
+    for (int64_t at = 0; at < e.n; at += BLOCK) {
+        const int64_t end = LEAST(at + BLOCK, e.n);
+        float part = 0, weighted = 0;
+#pragma omp simd reduction(+ : part, weighted)
+        for (int64_t i = at; i < end; i++) {
+            const float off = get(x[i]) - m, there = kept(by, g[i], off * w + b, get(y[i]));
+            part += there;
+            weighted += there * off;
+        }
+        if (dr)
+            for (int64_t i = at; i < end; i++) dr[i] = put(kept(by, g[i], (get(x[i]) - m) * w + b, get(y[i])));
+        sum += part;
+        product += weighted;
+    }
+    db[f] = sum;
+    dw[f] = product * inverse;
+    const float plain = sum / e.n, steep = dw[f] * inverse / e.n;
+    for (int64_t i = 0; i < e.n; i++) {
+        const float off = get(x[i]) - m, there = kept(by, g[i], off * w + b, get(y[i]));
+        dx[i] = put((there - plain - off * steep) * w);
+    }
+}
+
+static void batch_gradients(extent e, affine a, const void *g, const void *x, const void *y, int relu, void *dx,
+                            void *dadd, float *dw, float *db) {
+    for (int64_t f = e.first; f < e.last; f++)
+        if (!relu) batch_feature(ALL, e, a, f, g, x, y, dx, dadd, dw, db);
+        else if (!y) batch_feature(BY_X, e, a, f, g, x, y, dx, dadd, dw, db);
+        else batch_feature(BY_Y, e, a, f, g, x, y, dx, dadd, dw, db);
 }
 
 #define NAME_(isa) regrow_norms_##isa

@@ -27,10 +27,13 @@ typedef struct {
     /* dx, dw, db of features first .. last */
     void (*layer_gradients)(extent e, affine a, const void *g, const void *x, const float *sums, void *dx, float *dw,
                             float *db);
-    /* y, mean and var of features first .. last; a's mean and var are not read */
-    void (*batch)(extent e, affine a, const void *x, void *y, float *mean, float *var);
-    /* dx, dw, db of features first .. last */
-    void (*batch_gradients)(extent e, affine a, const void *g, const void *x, void *dx, float *dw, float *db);
+    /* y, mean and var of features first .. last, or y by the mean and var `given`; a's mean and var are not read.
+       y = max(0 if `relu`, normalised x + add); add may be null */
+    void (*batch)(extent e, affine a, int given, const void *x, const void *add, int relu, void *y, float *mean,
+                  float *var);
+    /* dx, dadd unless it is null, dw, db of features first .. last; y is needed for what was added and cut by relu */
+    void (*batch_gradients)(extent e, affine a, const void *g, const void *x, const void *y, int relu, void *dx,
+                            void *dadd, float *dw, float *db);
 } norms;
 
 extern const norms regrow_norms_portable, regrow_norms_avx2, regrow_norms_avx512;

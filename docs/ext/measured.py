@@ -1,7 +1,7 @@
 """The directive `measured`: a benchmark's newest dated results as a table, read from benchmarks/results.
 
-    ```{measured} sparse_step_small
-    ```
+```{measured} sparse_step_small
+```
 """
 
 from __future__ import annotations
@@ -95,7 +95,9 @@ def _where(paths: Sequence[Path]) -> str:
     where = [json.loads(path.read_text())["where"] for path in paths]
     busy = "; a busy machine" if any(each["busy"] for each in where) else ""
     first, names = where[0], ", ".join(path.name for path in paths)
-    return f"{first['cpu']}, {first['instructions']}, torch {first['versions']['torch']}, {first['date']}{busy} ({names})."
+    return (
+        f"{first['cpu']}, {first['instructions']}, torch {first['versions']['torch']}, {first['date']}{busy} ({names})."
+    )
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -28,7 +28,11 @@ class Block:
 
 def pages() -> list[str]:
     """Every page that is written by hand, relative to the clone."""
-    return ["README.md", "CONTRIBUTING.md", *(path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("docs/**/*.md")))]
+    return [
+        "README.md",
+        "CONTRIBUTING.md",
+        *(path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("docs/**/*.md"))),
+    ]
 
 
 def blocks(page: str) -> Iterator[Block]:

@@ -118,3 +118,38 @@ def test_what_is_no_mask(tmp_path: Path) -> None:
 def test_a_mask_that_does_not_fit_is_refused_with_both_shapes() -> None:
     with pytest.raises(RegrowError, match=r"differ: 0\.weight \(16x9, 16x8\), 4\.weight \(4x16, none\) \(shape given"):
         start_from(Topology.full({"0.weight": (16, 9), "2.weight": (4, 16), "4.weight": (4, 16)}))
+
+
+def test_masks_of_a_sparsifier_of_torch_ao() -> None:
+    """Its models save no mask; its own state_dict holds them, and squashing leaves zeros."""
+    from torch.ao.pruning import WeightNormSparsifier
+
+    model = mlp()
+    theirs = WeightNormSparsifier(sparsity_level=0.5, sparse_block_shape=(1, 1), zeros_per_block=1)
+    theirs.prepare(model, [{"tensor_fqn": "0.weight"}])
+    theirs.step()
+    topology = masks.of_state(theirs.state_dict())
+    assert {name: topology.nnz_of(name) for name in topology} == {"0.weight": 64}
+    theirs.squash_mask()
+    assert masks.of_state(model.state_dict()) == topology
+
+
+class Masked(nn.Module):
+    """A parametrization that keeps its mask with the model, as sparsimony's do."""
+
+    def __init__(self, mask: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mask", mask)
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight * self.mask
+
+
+def test_masks_of_parametrizations_and_wrapped_models() -> None:
+    model, topology = sparse_mlp()
+    wrapped = {f"module._orig_mod.{name}": value for name, value in model.state_dict().items()}
+    assert masks.of_state(wrapped) == topology
+    parametrized = mlp()
+    for name, mask in topology.items():
+        nn.utils.parametrize.register_parametrization(parametrized[int(name[0])], "weight", Masked(mask))
+    assert masks.of_state(parametrized.state_dict()) == topology

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from regrow.tickets import file
 from regrow.tickets.ticket import Ticket
 
 SUFFIXES = (".npz", ".safetensors", ".pt", ".pth")
+PARAMETRIZED = re.compile(r"((?:.+\.)?)parametrizations\.([^.]+)\.\d+\.mask")
 
 
 def read(path: Path | str) -> Topology:
@@ -54,25 +56,54 @@ def write(topology: Topology, path: Path | str) -> None:
 
 
 def of_state(state: Mapping[str, Any]) -> Topology:
-    """From a state_dict: the masks of `torch.nn.utils.prune` where it has some, else the zeros of its weights.
+    """From a state_dict: the masks it carries, else the zeros of its weights.
 
-    A fused projection of attention is three sites: `NAME[q]`, `NAME[k]`, `NAME[v]`.
+    Carried are those of `torch.nn.utils.prune` (WEIGHT_mask beside WEIGHT_orig), of parametrizations
+    (OWNER.parametrizations.WEIGHT.0.mask: sparsimony) and of a `torch.ao.pruning` sparsifier's state_dict. Prefixes of
+    wrappers (DataParallel, torch.compile) are dropped. A fused projection of attention is three sites: `NAME[q]`,
+    `NAME[k]`, `NAME[v]`.
 
     Raises:
         RegrowError: nothing is pruned.
     """
-    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-    pruned = [name.removesuffix("_orig") for name in tensors if name.endswith("_orig")]
-    masks = {name: tensors[f"{name}_mask"] for name in pruned if f"{name}_mask" in tensors}
+    tensors = _unwrapped({name: value for name, value in state.items() if isinstance(value, Tensor)})
+    masks = _carried(tensors) or _of_sparsifier(state)
     masks = masks or {name: value for name, value in tensors.items() if value.dim() > 1 and bool((value == 0).any())}
     masks = {name: mask for name, mask in masks.items() if mask.dim() > 1}
     if not masks:
         some = ", ".join(map(str, [*state][:4])) or "nothing"
         raise RegrowError(
             f"no mask in it: none of its {len(tensors)} tensors has two or more dimensions and a zero, or a mask of "
-            f"torch.nn.utils.prune (WEIGHT_orig, WEIGHT_mask); it holds {some}"
+            f"torch.nn.utils.prune (WEIGHT_orig, WEIGHT_mask) or of a parametrization; it holds {some}"
         )
     return Topology.from_masks(_by_site(masks))
+
+
+def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without what DataParallel and torch.compile put before every name."""
+    for prefix in ("module.", "_orig_mod."):
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return tensors
+
+
+def _carried(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Masks that lie beside the weights."""
+    masks = {}
+    for name, value in tensors.items():
+        weight = name.removesuffix("_mask")
+        if weight != name and f"{weight}_orig" in tensors:
+            masks[weight] = value
+        elif parametrized := PARAMETRIZED.fullmatch(name):
+            masks["".join(parametrized.groups())] = value
+    return masks
+
+
+def _of_sparsifier(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Those of torch.ao.pruning, whose models save none: {"state": {NAME: {"mask": ...}}}."""
+    inner = state.get("state")
+    named = inner.items() if isinstance(inner, Mapping) else ()
+    return {str(name): held["mask"] for name, held in named if isinstance(held, Mapping) and "mask" in held}
 
 
 def prune(model: nn.Module, topology: Topology) -> nn.Module:

@@ -124,6 +124,22 @@ def test_passes_with_dropout_are_members(call: Call) -> None:
     assert "MC-dropout" in refusal.stderr
 
 
+@pytest.mark.parametrize("backend", ["masked", "sparse"])
+def test_analyses_look_into_every_network(call: Call, backend: str) -> None:
+    run = finished(call, "--set", f"backend={backend}")
+    ticket_of(run).save(run.ticket(0))
+    shown = call("evaluate", "runs", "--analyses")
+    assert shown.exit_code == 0, shown.output
+    for word in ("top eigenvalue of the Hessian", "trace", "units of", "dead %", "gradient of", "fc1.weight"):
+        assert word in shown.stdout
+    [analysis] = json.loads(run.evaluation.read_text())["analyses"].values()
+    assert analysis["samples"] == 1000
+    assert len(analysis["gradients"]) == len(ticket_of(run).state)
+    assert analysis["landscape"]["line"][10] == analysis["landscape"]["plane"][5][5] == analysis["loss"]
+    assert 0 < analysis["curvature"]["top_eigenvalue"] < analysis["curvature"]["trace"] * 2
+    assert all(0 <= row["dead"] <= 1 for row in analysis["activities"])
+
+
 def test_bad_input_is_one_paragraph(call: Call, tmp_path: Path) -> None:
     run = finished(call)
     ticket_of(run).save(tmp_path / "elsewhere" / "0.safetensors")

@@ -27,6 +27,9 @@ def evaluate(
     ] = None,
     corruptions: Annotated[bool, typer.Option("--corruptions", help="CIFAR-C's kinds, five severities.")] = False,
     adversarial: Annotated[bool, typer.Option("--adversarial", help="FGSM and PGD of radius 8/255.")] = False,
+    analyses: Annotated[
+        bool, typer.Option("--analyses", help="Dead units, gradient norms, Hessian, loss landscape.")
+    ] = False,
     split: Annotated[str, typer.Option("--split", metavar="test|val")] = "test",
     passes: Annotated[int, typer.Option(min=0, metavar="N", help="MC-dropout: N passes with dropout as members.")] = 0,
     together: Annotated[bool, typer.Option("--together", help="All runs as one ensemble.")] = False,
@@ -42,7 +45,13 @@ def evaluate(
     from regrow.train.paths import RunFolder
     from regrow.train.record import write_json
 
-    asked = Asked(choose(SPLITS, split, "split"), tuple(ood or ()), corruptions=corruptions, adversarial=adversarial)
+    asked = Asked(
+        choose(SPLITS, split, "split"),
+        tuple(ood or ()),
+        corruptions=corruptions,
+        adversarial=adversarial,
+        analyses=analyses,
+    )
     records = []
     for subject, folder in subjects(runs, together, passes, data_root):
         record = judge(subject, asked, data_root, tell=lambda words: say(words, style="dim"))
@@ -87,10 +96,33 @@ def show(record: dict[str, Any]) -> None:
     if apart := record["diversity"]:
         overlap = "" if apart["overlap"] is None else f", masks overlap by {apart['overlap']:.3f}"
         typer.echo(f"Two members disagree on {100 * apart['disagreement']:.2f} %, KL {apart['kl']:.4f}{overlap}.")
+    for name, analysis in record.get("analyses", {}).items():
+        show_analysis(name, analysis)
     if left_out := record.get("corruptions_left_out"):
         typer.echo(f"Corruptions left out, for want of official files or of colour: {', '.join(left_out)}.")
     if all(system["temperature"] is None for system in record["systems"].values()):
         typer.echo("No temperature: it is fitted on validation data, and none was held out.")
+
+
+def show_analysis(name: str, analysis: dict[str, Any]) -> None:
+    """What one network is like inside."""
+    curvature, away = analysis["curvature"], analysis["landscape"]["line"][-1]
+    sharp = f"{curvature['top_eigenvalue']:.4g}, trace {curvature['trace']:.4g} ± {curvature['trace_error']:.2g}"
+    typer.echo(
+        f"{name}, on {analysis['samples']:,} training samples: loss {analysis['loss']:.4f}, a filter's length away "
+        f"{away:.4g}; top eigenvalue of the Hessian {sharp} (standard error)"
+    )
+    units = [{"units of": row["name"], "units": str(row["units"])} | shares(row) for row in analysis["activities"]]
+    print_table(units, left=["units of"])
+    print_table(
+        [{"gradient of": name, "norm": f"{norm:.3g}"} for name, norm in analysis["gradients"].items()],
+        left=["gradient of"],
+    )
+
+
+def shares(row: dict[str, Any]) -> dict[str, str]:
+    """Of dead units and of answers above zero."""
+    return {"dead %": _percent(row["dead"]), "active %": _percent(row["active"]), "mean": f"{row['mean']:.3g}"}
 
 
 def clean(system: dict[str, Any]) -> dict[str, str]:

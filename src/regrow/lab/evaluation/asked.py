@@ -29,6 +29,7 @@ class Asked:
     kinds, severities: of corruptions.
     adversarial: evaluate under FGSM and PGD.
     eps: the attacks' radius in L-infinity, as a share of the pixel range.
+    analyses: look into the networks too: units, gradients, curvature, landscape.
     """
 
     split: str = "test"
@@ -38,6 +39,7 @@ class Asked:
     severities: tuple[int, ...] = SEVERITIES
     adversarial: bool = False
     eps: float = 8 / 255
+    analyses: bool = False
 
     def __post_init__(self) -> None:
         valid = {name: name for name in (*DATASETS, NOISE, USUAL)}

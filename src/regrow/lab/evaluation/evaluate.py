@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from regrow.core.errors import RegrowError
+from regrow.lab.evaluation.analyses import analysed
 from regrow.lab.evaluation.asked import Asked
 from regrow.lab.evaluation.shifts import attacked, corrupted, outside
 from regrow.lab.evaluation.subject import Subject
@@ -78,6 +79,8 @@ def evaluate(
         record["corruptions_left_out"] = _corruptions(subject, systems, records, asked, root, tell)
     if asked.adversarial:
         _adversarial(subject, systems, records, asked, tell)
+    if asked.analyses:
+        record["analyses"] = analysed(subject, tell)
     return record
 
 
@@ -125,10 +128,12 @@ def _diversity(subject: Subject, members: Tensor) -> Record | None:
     if len(p) < 2:
         return None
     topologies = [member.topology for member in subject.members if member.topology]
+    known = len(topologies) == len(p)
     return {
         "disagreement": diversity.disagreement(p),
         "kl": diversity.divergence(p),
-        "overlap": diversity.overlap(topologies) if len(topologies) == len(p) else None,
+        "overlap": diversity.overlap(topologies) if known else None,
+        "overlaps": diversity.overlaps(topologies).tolist() if known else None,
         "disagreements": diversity.disagreements(p).tolist(),
         "kls": diversity.divergences(p).tolist(),
     }

@@ -18,18 +18,23 @@ Logits = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Member:
-    """Inputs [B, ...] -> probabilities [B, C], where the inputs are; differentiable in them, unless it is a pass."""
+    """Inputs [B, ...] -> probabilities [B, C], where the inputs are; differentiable in them, unless it is a pass.
+
+    `model` is there where the member is all of one.
+    """
 
     name: str
     predict: Callable[[Tensor], Tensor]
     topology: Topology | None = None
+    model: nn.Module | None = None
 
     @classmethod
     def of(cls, name: str, model: nn.Module, topology: Topology | None = None, logits: Logits | None = None) -> Member:
         """A model that returns logits, or the way to them; in eval mode, its weights never asked for gradients."""
         model = model.to(device()).eval().requires_grad_(False)
         ask = logits or model
-        return cls(name, lambda x: ask(x.to(device())).float().softmax(-1).to(x.device), topology)
+        whole = model if logits is None else None
+        return cls(name, lambda x: ask(x.to(device())).float().softmax(-1).to(x.device), topology, whole)
 
 
 def members_of(name: str, model: nn.Module, topology: Topology | None, passes: int) -> tuple[Member, ...]:

@@ -29,7 +29,7 @@ FOREIGN = {
     "cli": {"typer", "rich"},
 }
 
-LAZY = {"metrics": {"torchmetrics", "sklearn"}, "train": {"timm", "sklearn", "scipy"}}
+LAZY = {"metrics": {"torchmetrics", "sklearn", "scipy"}, "train": {"timm", "sklearn", "scipy"}}
 
 
 def test_every_room_is_in_the_table_and_has_an_inhabitant() -> None:

@@ -45,11 +45,10 @@ def train(folder: Path, kill: Kill | None, changes: dict[str, Any]) -> None:
     os.chdir(folder.parent)  # outside any repository: no commit to change while the test runs
     torch.set_num_threads(2)
     job = small_job(threads=2, **changes)
-    log: list[str] = []
     if kill is None or kill.calls == FILE_CALLS:
-        for name in FILE_CALLS:
-            setattr(os, name, counted(name, getattr(os, name), log, kill))
+        log = watched(kill)
     else:
+        log = []
         assert job.sparsifier is not None
         backend = job.sparsifier.backend
         owners = [backend, *(m for m in job.model.modules() if isinstance(m, SparseLinear))]
@@ -57,6 +56,14 @@ def train(folder: Path, kill: Kill | None, changes: dict[str, Any]) -> None:
             setattr(owner, name, counted(name, getattr(owner, name), log, kill))
     fit(job, RunFolder(folder))
     folder.with_suffix(".calls").write_text("\n".join(log))
+
+
+def watched(kill: Kill | None) -> list[str]:
+    """Every call that writes a file, from here on."""
+    log: list[str] = []
+    for name in FILE_CALLS:
+        setattr(os, name, counted(name, getattr(os, name), log, kill))
+    return log
 
 
 def counted(name: str, call: Callable[..., Any], log: list[str], kill: Kill | None) -> Callable[..., Any]:

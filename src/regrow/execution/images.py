@@ -6,7 +6,7 @@ The convention between the layers of a chain (convolution, normalisation, activa
 - There is no padded buffer to hand over. A convolution lays the tile it works on into a small panel of its own thread,
   with zeros around, and reads the plain image: nothing is copied whole, nothing of padding is saved for backward.
 - Gradients come in any strides (torch expands and permutes them): `lanes(grad)` first, free if they are in lanes.
-- At the ends of a chain: `lanes(x)` and `rows(x)`, differentiable, one blocked transposition, free where nothing is to do.
+- At the ends of a chain: `lanes(x)` and `rows(x)`, differentiable, one blocked transposition, or free.
 - `empty(x, channels, height, width)` is room for a result; an op's fake returns the same.
 """
 

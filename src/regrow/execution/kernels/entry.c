@@ -1,6 +1,7 @@
 /* What Python calls: picks the instruction set and shares the rows among threads. */
 #include <string.h>
 
+#include "conv.h"
 #include "kernels.h"
 #include "norms.h"
 
@@ -16,16 +17,17 @@ static int omp_get_num_threads(void) { return 1; }
 #define EXPORT __attribute__((visibility("default")))
 #define WORTH 32768    /* multiplications below which a second thread costs more than it brings */
 
-/* What serves one instruction set: float activations, bfloat16 ones; normalisation of both; masking. */
+/* What serves one instruction set: float activations, bfloat16 ones; normalisation of both; masking; convolution. */
 typedef struct {
     const kernels *whole, *half;
     const norms *norms[2];
     keep *keep;
+    const convolver *conv[2];
 } set;
 
-#define PORTABLE {&regrow_norms_portable, &regrow_norms_portable_half}, regrow_keep_portable
-#define AVX2 {&regrow_norms_avx2, &regrow_norms_avx2_half}, regrow_keep_avx2
-#define AVX512 {&regrow_norms_avx512, &regrow_norms_avx512_half}, regrow_keep_avx512
+#define PORTABLE {&regrow_norms_portable, &regrow_norms_portable_half}, regrow_keep_portable, {&regrow_conv_portable, &regrow_conv_portable_half}
+#define AVX2 {&regrow_norms_avx2, &regrow_norms_avx2_half}, regrow_keep_avx2, {&regrow_conv_avx2, &regrow_conv_avx2_half}
+#define AVX512 {&regrow_norms_avx512, &regrow_norms_avx512_half}, regrow_keep_avx512, {&regrow_conv_avx512, &regrow_conv_avx512_half}
 
 static set chosen = {&regrow_portable, &regrow_portable_half, PORTABLE};
 
@@ -48,6 +50,8 @@ static set find(int isa) {
 
 /* Raised, here and in native.py, when a function that Python calls changes. */
 EXPORT int regrow_abi(void) { return 1; }
+
+const convolver *regrow_convolver(int half) { return chosen.conv[half != 0]; }
 
 EXPORT int regrow_has(int isa) { return find(isa).whole != 0; }
 

@@ -1,9 +1,8 @@
 /* The tiles of the products of a sparse linear layer: see linear.c. */
 #include "kernels.h"
+#include "registers.h"
 #include "vector.h"
 
-#define TILE 8                     /* vectors in a tile */
-#define HELD (VW == 16 ? 8 : 4)    /* vectors in a tile when two tiles share the registers */
 #define CACHE (512 * 1024)         /* bytes of the L2 cache that a block of columns may fill */
 #define LEAST 8                    /* entries of a row that a block must have to be worth its load and store of sums */
 #define AHEAD 3                    /* rows whose entries are fetched in advance: in blocks, no row continues the last */
@@ -30,9 +29,6 @@ INLINE int32_t end_of(const walk *s, int64_t b) { return b + 1 < s->blocks ? (b 
 INLINE void fetch(const void *from, int32_t entries) {
     for (int32_t at = 0; at <= entries; at += 16) __builtin_prefetch((const int32_t *)from + at);
 }
-
-/* Sums kept apart, where a tile has too few vectors to hide the latency of a multiply-add. */
-#define CHAINS(R) (R > 4 ? 1 : R > 1 ? 2 : 4)
 
 /* Takes the entries from k on that lie before column `stop`; returns the first that does not. */
 INLINE int32_t product_row(const int R, const int ordered, const matrix *w, int32_t k, int32_t end, int32_t stop, int fresh,

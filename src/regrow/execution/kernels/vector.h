@@ -8,7 +8,9 @@
 typedef float vec __attribute__((vector_size(4 * VW)));
 typedef float four __attribute__((vector_size(16)));
 typedef float eight __attribute__((vector_size(32)));
+typedef float many __attribute__((vector_size(4 * VW), aligned(4), may_alias));
 INLINE vec spread(float s) { return s - (vec){0}; }
+INLINE vec sums_at(const float *from) { return *(const many *)from; }
 
 /* Activations: float, or bfloat16 which is a float's upper half. */
 #ifdef HALF
@@ -26,7 +28,7 @@ INLINE void store(element *to, vec v) {
 #else
 #define turn regrow_turn4
 typedef float element;
-typedef float loose __attribute__((vector_size(4 * VW), aligned(4), may_alias));
+typedef many loose;
 INLINE vec load(const element *from) { return *(const loose *)from; }
 INLINE void store(element *to, vec v) { *(loose *)to = v; }
 #endif

@@ -14,8 +14,8 @@ from torch.library import opcheck
 
 import regrow
 from regrow.execution import native
-from regrow.execution.lane_norms import LaneBatchNorm1d, LaneLayerNorm
 from regrow.execution.batch_norm_ops import batch_norm
+from regrow.execution.lane_norms import LaneBatchNorm1d, LaneLayerNorm
 from regrow.execution.norm_ops import in_lanes, layer_norm
 from regrow.execution.rows import rows
 from regrow.execution.swap import give_back, take_over

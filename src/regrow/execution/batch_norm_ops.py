@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regrow.execution import native, reference
+from regrow.execution import images, native, ops, reference
 from regrow.execution.norm_ops import kind_of_statistics, single
-from regrow.execution.ops import lanes
 
 torch.library.define(
     "regrow::batch_norm",
@@ -38,13 +37,13 @@ def batch_norm(
     """y = (x - mean) / sqrt(var + eps) * weight + bias + add, and 0 where that is negative if `relu`.
 
     Args:
-        x, add: [N, features] in lanes; statistics are float32 for bfloat16.
+        x, add: [N, features] or images [N, features, H, W], best in lanes; statistics are float32 for bfloat16.
 
     Returns:
-        y [N, features] in lanes; mean and var (biased) [features], over N: for reading, gradients stop there.
+        y as x, in lanes; mean and var (biased) [features], over all else: for reading, gradients stop there.
     """
-    added = None if add is None else lanes(add)
-    found: tuple[Tensor, Tensor, Tensor] = torch.ops.regrow.batch_norm(lanes(x), added, weight, bias, eps, relu)
+    added = None if add is None else _lanes(add)
+    found: tuple[Tensor, Tensor, Tensor] = torch.ops.regrow.batch_norm(_lanes(x), added, weight, bias, eps, relu)
     return found
 
 
@@ -59,17 +58,32 @@ def batch_normed(
     relu: bool = False,
 ) -> Tensor:
     """The same by a mean and var [features] that are given. No gradients: for inference."""
-    added = None if add is None else lanes(add)
-    y: Tensor = torch.ops.regrow.batch_normed(lanes(x), added, mean, var, weight, bias, eps, relu)
+    added = None if add is None else _lanes(add)
+    y: Tensor = torch.ops.regrow.batch_normed(_lanes(x), added, mean, var, weight, bias, eps, relu)
     return y
+
+
+def _lanes(x: Tensor) -> Tensor:
+    return ops.lanes(x) if x.dim() == 2 else images.lanes(x)
+
+
+def _flat(x: Tensor) -> Tensor:
+    """[N, features, ...] in lanes as [... N, features] in lanes, a view."""
+    return x.movedim(0, -1).reshape(x.shape[1], -1).t()
+
+
+def _like(x: Tensor, y: Tensor) -> Tensor:
+    """What `_flat` makes of a tensor like x, back; no view, so that what follows may work in place."""
+    return torch.empty_like(x).copy_(y.t().reshape(*x.shape[1:], -1).movedim(-1, 0))
 
 
 def _norm(
     x: Tensor, add: Tensor | None, weight: Vector, bias: Vector, eps: float, relu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     if not native.serves(x):
-        y, mean, var = reference.norm(x, weight, bias, eps, True, add, relu)
-        return y, mean, var
+        added = None if add is None else _flat(add)
+        y, mean, var = reference.norm(_flat(x), weight, bias, eps, True, added, relu)
+        return _like(x, y), mean, var
     y, mean, var = _norm_fake(x, add, weight, bias, eps, relu)
     native.batch_norm(x, add, single(weight), single(bias), eps, relu, (y, mean, var))
     return y, mean, var
@@ -79,7 +93,8 @@ def _normed(
     x: Tensor, add: Tensor | None, mean: Tensor, var: Tensor, weight: Vector, bias: Vector, eps: float, relu: bool
 ) -> Tensor:
     if not native.serves(x):
-        return reference.normed(x, mean, var, weight, bias, eps, True, add, relu)
+        added = None if add is None else _flat(add)
+        return _like(x, reference.normed(_flat(x), mean, var, weight, bias, eps, True, added, relu))
     y = torch.empty_like(x)
     given = (y, mean.float(), var.float())
     native.batch_norm(x, add, single(weight), single(bias), eps, relu, given, given=True)
@@ -97,7 +112,7 @@ def _gradients(
     eps: float,
     relu: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    grad = lanes(grad)
+    grad = _lanes(grad)
     dadd = torch.empty_like(x) if relu and y is not None else x.new_empty(0)
     if native.serves(grad, x):
         dx, added = torch.empty_like(x), dadd if dadd.numel() else None
@@ -105,9 +120,10 @@ def _gradients(
         dw, db = native.batch_norm_gradients(of, eps, relu, dx, added)
     else:
         if relu:
-            seen = reference.normed(x, mean, var, weight, bias, eps, True) if y is None else y
+            seen = _like(x, reference.normed(_flat(x), mean, var, weight, bias, eps, True)) if y is None else y
             grad = grad.masked_fill(seen <= 0, 0)
-        dx, dw, db = reference.norm_gradients(grad, x, mean, var, weight, eps, True)
+        flat, dw, db = reference.norm_gradients(_flat(grad), _flat(x), mean, var, weight, eps, True)
+        dx = _like(x, flat)
         dadd = dadd.copy_(grad) if dadd.numel() else dadd
     kind = x.dtype if weight is None else weight.dtype
     return dx, dadd, dw.to(kind), db.to(kind)

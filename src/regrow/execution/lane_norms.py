@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import relu as positive
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from regrow.execution import images
 from regrow.execution.batch_norm_ops import batch_norm, batch_normed
-from regrow.execution.lane_images import flat, image, is_image_lanes
 from regrow.execution.norm_ops import in_lanes, layer_norm
 from regrow.execution.sparse_linear import empty
 
@@ -54,17 +54,22 @@ class LaneBatchNorm2d(nn.BatchNorm2d):
         return self.then(input)
 
     def then(self, x: Tensor, add: Tensor | None = None, relu: bool = False) -> Tensor:
-        """What the layer makes of x, + add, and of that, if `relu`, what is positive: in one pass over images in lanes."""
-        fits = is_image_lanes(x) and x.shape[1] == self.num_features
-        fits = fits and (add is None or (add.shape == x.shape and add.dtype == x.dtype and is_image_lanes(add)))
+        """What the layer makes of x, + add, cut at 0 if `relu`; of images in lanes in one pass."""
+        fits = in_image_lanes(x) and x.shape[1] == self.num_features
+        fits = fits and (add is None or (add.shape == x.shape and add.dtype == x.dtype))
         if fits and serves(x, self.weight):
-            return image(normalised(self, flat(x), None if add is None else flat(add), relu), x.shape)
+            return normalised(self, x, add, relu)
         y = super().forward(x)
         y = y if add is None else y + add
         return positive(y) if relu else y
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return empty, (nn.BatchNorm2d,), self.__dict__
+
+
+def in_image_lanes(x: Tensor) -> bool:
+    """Is x [N, C, H, W] in lanes, and not in rows as well?"""
+    return x.dim() == 4 and not x.is_contiguous() and images.is_lanes(x)
 
 
 def serves(input: Tensor, weight: Tensor | None) -> bool:
@@ -75,17 +80,18 @@ def serves(input: Tensor, weight: Tensor | None) -> bool:
 
 
 def normalised(layer: _BatchNorm, x: Tensor, add: Tensor | None = None, relu: bool = False) -> Tensor:
-    """What the layer makes of x [N, features] in lanes, + add, cut at 0 if `relu`."""
+    """What the layer makes of x [N, features, ...] in lanes, + add, cut at 0 if `relu`."""
     weight, bias, mean, var = layer.weight, layer.bias, layer.running_mean, layer.running_var
     if layer.training or mean is None or var is None:
         y, mean, var = batch_norm(x, weight, bias, layer.eps, add, relu)
         if layer.training and layer.track_running_stats:
-            _track(layer, mean, var * (len(x) / (len(x) - 1)))
+            n = x.numel() // layer.num_features
+            _track(layer, mean, var * (n / (n - 1)))
         return y
     if not torch.is_grad_enabled():
         return batch_normed(x, mean, var, weight, bias, layer.eps, add, relu)
-    as_image = x.t().unsqueeze(0)  # [1, features, N], contiguous
-    y = torch.nn.functional.batch_norm(as_image, mean, var, weight, bias, eps=layer.eps).squeeze(0).t()
+    one = x.movedim(0, -1).unsqueeze(0)  # [1, features, ..., N], contiguous
+    y = torch.nn.functional.batch_norm(one, mean, var, weight, bias, eps=layer.eps).squeeze(0).movedim(-1, 0)
     y = y if add is None else y + add
     return positive(y) if relu else y
 

@@ -131,7 +131,7 @@ def batch_norm(
     into: tuple[Tensor, ...],
     given: bool = False,
 ) -> None:
-    """into: y [N, features] in lanes as x and add; mean and var [features], read if `given`; all but these float32."""
+    """into: y [N, features, ...] in lanes as x, add; mean, var [features], read if `given`; vectors are float32."""
     work = (*map(_at, into), *_grid(x))
     _library().regrow_batch_norm(_at(x), _at(add), _at(weight), _at(bias), eps, relu, given, *work)
 
@@ -139,8 +139,8 @@ def batch_norm(
 def batch_norm_gradients(
     of: tuple[Tensor | None, ...], eps: float, relu: bool, dx: Tensor, dadd: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """`of`: grad, x, y (None if nothing was added), mean, var, weight, bias. dx, dadd [N, features] in lanes as grad,
-    x and y; returns dw and db [features], float32."""
+    """`of`: grad, x, y (None if nothing was added), mean, var, weight, bias. dx, dadd [N, features, ...] in lanes as
+    grad, x and y; returns dw and db [features], float32."""
     dw, db = (torch.empty(dx.shape[1]) for _ in range(2))
     results = map(_at, (dx, dadd, dw, db))
     _library().regrow_batch_norm_gradients(*map(_at, of), eps, relu, *results, *_grid(dx))
@@ -148,7 +148,7 @@ def batch_norm_gradients(
 
 
 def _grid(x: Tensor) -> tuple[bool, int, int, int]:
-    return x.dtype is torch.bfloat16, x.shape[1], x.shape[0], torch.get_num_threads()
+    return x.dtype is torch.bfloat16, x.shape[1], x.numel() // x.shape[1], torch.get_num_threads()
 
 
 def index(positions: Tensor, shape: tuple[int, int], table: Tensor) -> None:
@@ -216,9 +216,10 @@ def _find() -> CDLL | None:
     library.regrow_keep.argtypes = [at, at, long, c_float, c_int]
     grid: list[Any] = [c_int, long, long, c_int]
     library.regrow_layer_norm.argtypes = [at, at, at, c_float, at, at, at, *grid]
-    library.regrow_layer_norm_gradients.argtypes = [at] * 5 + [c_float] + [at] * 4 + grid
+    library.regrow_layer_norm_gradients.argtypes = [at, at, at, at, at, c_float, at, at, at, at, *grid]
     library.regrow_batch_norm.argtypes = [at, at, at, at, c_float, c_int, c_int, at, at, at, *grid]
-    library.regrow_batch_norm_gradients.argtypes = [at] * 7 + [c_float, c_int] + [at] * 4 + grid
+    back = library.regrow_batch_norm_gradients
+    back.argtypes = [at, at, at, at, at, at, at, c_float, c_int, at, at, at, at, *grid]
     library.regrow_index.argtypes = [at, c_int, long, long, long, at, c_int]
     library.regrow_sources.argtypes = library.regrow_union.argtypes = [at, long, at, long, c_int, at, c_int]
     library.regrow_absent.argtypes = [at, long, at, long, c_int, at, c_int]

@@ -19,9 +19,7 @@ torch.library.define(
 )
 
 
-def layer_norm(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
+def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """y = (x - mean) / sqrt(var + eps) * weight + bias, for x [N, features] in lanes.
 
     Args:
@@ -49,9 +47,7 @@ def kind_of_statistics(x: Tensor) -> torch.dtype:
     return torch.float32 if x.dtype.itemsize == 2 else x.dtype
 
 
-def _norm(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
+def _norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     if not native.serves(x):
         y, mean, var = reference.norm(x, weight, bias, eps, batch=False)
         return y, mean, var
@@ -72,9 +68,7 @@ def _gradients(
     return dx, dw.to(kind), db.to(kind)
 
 
-def _norm_fake(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
+def _norm_fake(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     mean, var = (x.new_empty(x.shape[0], dtype=kind_of_statistics(x)) for _ in range(2))
     return torch.empty_like(x), mean, var
 

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from regrow.execution.lane_norms import LaneBatchNorm1d, LaneLayerNorm
+from regrow.execution.fused import fused, plain
+from regrow.execution.lane_layers import LaneAdaptiveAvgPool2d, LaneAdaptiveMaxPool2d, LaneAvgPool2d, LaneMaxPool2d
+from regrow.execution.lane_norms import LaneBatchNorm1d, LaneBatchNorm2d, LaneLayerNorm
 from regrow.execution.sparse_attention import SparseAttention, SparseEncoder, SparseEncoderLayer
 from regrow.execution.sparse_linear import SparseLinear
 from regrow.execution.sparse_sites import Place
@@ -14,6 +16,11 @@ from regrow.execution.sparse_sites import Place
 SWAPS: dict[type[nn.Module], type[nn.Module]] = {
     nn.LayerNorm: LaneLayerNorm,
     nn.BatchNorm1d: LaneBatchNorm1d,
+    nn.BatchNorm2d: LaneBatchNorm2d,
+    nn.MaxPool2d: LaneMaxPool2d,
+    nn.AvgPool2d: LaneAvgPool2d,
+    nn.AdaptiveAvgPool2d: LaneAdaptiveAvgPool2d,
+    nn.AdaptiveMaxPool2d: LaneAdaptiveMaxPool2d,
     nn.TransformerEncoderLayer: SparseEncoderLayer,
     nn.TransformerEncoder: SparseEncoder,
 }
@@ -26,9 +33,10 @@ def take_over(model: nn.Module, places: Iterable[Place] = ()) -> list[nn.Module]
     for place in places:
         if place.attention is not None and isinstance(place.layer, SparseLinear):
             projections.setdefault(place.attention, {})[place.leaf] = place.layer
-    changed = [module for module in model.modules() if type(module) in SWAPS]
-    for module in changed:
-        module.__class__ = SWAPS[type(module)]
+    swaps = {module: kind for module in model.modules() if (kind := SWAPS.get(type(module)) or fused(module))}
+    changed = [*swaps]
+    for module, kind in swaps.items():
+        module.__class__ = kind
     for module in model.modules():
         if type(module) is nn.MultiheadAttention and (
             module in projections or isinstance(module.out_proj, SparseLinear)
@@ -44,4 +52,4 @@ def give_back(changed: Iterable[nn.Module]) -> None:
         if isinstance(module, SparseAttention):
             module.leave()
         else:
-            module.__class__ = back.get(type(module), type(module))
+            module.__class__ = back.get(type(module), plain(type(module)))

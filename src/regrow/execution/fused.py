@@ -1,0 +1,120 @@
+"""Blocks in which batch normalisation, the sum with the shortcut and ReLU are one pass over memory, not three.
+
+Only where the module says for certain what follows what: in nn.Sequential, and in blocks whose forward is known line
+by line. All others compute the same layer by layer; so do these where a layer has hooks, or is not of torch's class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
+
+from regrow.execution.lane_norms import LaneBatchNorm2d
+from regrow.execution.sparse_linear import empty
+
+Forward = Callable[[Any, Tensor], Tensor]
+_MADE: dict[type[nn.Module], type[nn.Module]] = {}
+
+
+def fused(module: nn.Module) -> type[nn.Module] | None:
+    """The class of a module like this one with fewer passes, if there is one."""
+    kind: type[nn.Module] = type(module)
+    if isinstance(module, nn.Sequential) and kind is nn.Sequential:
+        pairs = any(isinstance(a, nn.BatchNorm2d) and type(b) is nn.ReLU for a, b in pairwise(module))
+        return _of(kind) if pairs else None
+    return _of(kind) if _named(kind) in _FORWARDS else None
+
+
+def plain(kind: type[nn.Module]) -> type[nn.Module]:
+    """The class that a fused one stands for; any other is itself."""
+    return kind.__bases__[1] if issubclass(kind, _Fused) else kind
+
+
+class _Fused:
+    """Copies and pickles are plain."""
+
+    __dict__: dict[str, Any]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return empty, (plain(type(self)),), self.__dict__  # type: ignore[arg-type]
+
+
+def _of(kind: type[nn.Module]) -> type[nn.Module]:
+    if kind not in _MADE:
+        _MADE[kind] = type(kind.__name__, (_Fused, kind), {"forward": _FORWARDS[_named(kind)]})
+    return _MADE[kind]
+
+
+def _named(kind: type[nn.Module]) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _then(norm: nn.Module, activation: nn.Module, x: Tensor, add: Tensor | None = None) -> Tensor:
+    """activation(norm(x) + add)"""
+    known = type(norm) is LaneBatchNorm2d and type(activation) is nn.ReLU
+    if known and not (_hooked(norm) or _hooked(activation)):
+        return norm.then(x, add, relu=True)  # type: ignore[operator, no-any-return]
+    y = norm(x)
+    out: Tensor = activation(y if add is None else y + add)
+    return out
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    ) or bool(_has_any_global_hook())  # type: ignore[no-untyped-call]
+
+
+def _sequential(self: Any, input: Tensor) -> Tensor:
+    modules = [*self]
+    while modules:
+        first = modules.pop(0)
+        if modules and type(first) is LaneBatchNorm2d and type(modules[0]) is nn.ReLU:
+            input = _then(first, modules.pop(0), input)
+        else:
+            input = first(input)
+    return input
+
+
+def _basic_block(self: Any, x: Tensor) -> Tensor:
+    identity = x if self.downsample is None else self.downsample(x)
+    x = _then(self.bn1, self.relu, self.conv1(x))
+    return _then(self.bn2, self.relu, self.conv2(x), identity)
+
+
+def _bottleneck(self: Any, x: Tensor) -> Tensor:
+    identity = x if self.downsample is None else self.downsample(x)
+    x = _then(self.bn1, self.relu, self.conv1(x))
+    x = _then(self.bn2, self.relu, self.conv2(x))
+    return _then(self.bn3, self.relu, self.conv3(x), identity)
+
+
+def _resnet(self: Any, x: Tensor) -> Tensor:
+    x = self.maxpool(_then(self.bn1, self.relu, self.conv1(x)))
+    x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+    out: Tensor = self.fc(self.avgpool(x).flatten(1))
+    return out
+
+
+def _wide_block(self: Any, x: Tensor) -> Tensor:
+    active = _then(self.bn1, self.relu, x)
+    identity = x if self.shortcut is None else self.shortcut(active)
+    out = self.dropout(_then(self.bn2, self.relu, self.conv1(active)))
+    total: Tensor = self.conv2(out) + identity
+    return total
+
+
+_FORWARDS: dict[str, Forward] = {
+    "torch.nn.modules.container.Sequential": _sequential,
+    "regrow.train.models.wrn.WideBlock": _wide_block,
+    **{
+        f"{models}.resnet.{name}": forward
+        for models in ("regrow.train.models", "torchvision.models")
+        for name, forward in (("BasicBlock", _basic_block), ("Bottleneck", _bottleneck), ("ResNet", _resnet))
+    },
+}
+"""By the class's full name: neither library is imported here."""

@@ -80,7 +80,7 @@ def test_a_run_leaves_its_records(folder: RunFolder) -> None:
     result = fit(small_job(flops={"forward": 7}), folder, on_progress=told.append)
     assert folder.path.parts[-2:] == ("small-12345678", "seed_5")
     assert sorted(path.name for path in folder.path.iterdir()) == [
-        "checkpoint.pt", "environment.json", "metrics.jsonl", "result.json",
+        "checkpoint.pt", "environment.json", "judged.json", "metrics.jsonl", "result.json",
     ]  # fmt: skip
     assert result == record.read_json(folder.result)
     assert result["test_accuracy"] > 0.8

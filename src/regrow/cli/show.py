@@ -64,7 +64,8 @@ def _show_run(folder: RunFolder) -> None:
     else:
         typer.echo(f"no epoch is finished; go on with: regrow resume {folder.path}")
     if metrics:
-        typer.echo(", ".join(f"{key} {_short(value)}" for key, value in metrics[-1].items() if value is not None))
+        told = {key: value for key, value in metrics[-1].items() if value is not None and not isinstance(value, dict)}
+        typer.echo(", ".join(f"{key} {_short(value)}" for key, value in told.items()))
     if recipe.method and folder.checkpoint.exists():
         print_table(layers(folder, method_of(recipe.method)), left=["layer"])
 

@@ -16,6 +16,7 @@ from regrow.tickets.basin import Guarded
 from regrow.tickets.plan import capture_steps, ticket_at, total_steps
 from regrow.tickets.superpose import reestimate, superpose
 from regrow.train.evaluate import answers
+from regrow.train.judged import Judged, between_tickets
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -59,8 +60,8 @@ class Harvest:
         if due:
             self.best = None
 
-    def judged(self) -> Record:
-        """What the tickets are worth on the test split; nothing if the plan takes none."""
+    def judged(self, judged: Judged) -> Record:
+        """What the tickets are worth on the test split; nothing if the plan takes none. `judged` is told more."""
         if not self._due:
             return {}
         self.fabric.barrier()
@@ -69,20 +70,25 @@ class Harvest:
         for path in paths:  # one at a time: the memory of two, whatever their number
             ticket = Ticket.load(path)
             outputs, labels = self._answers(ticket)
+            judged.ticket(ticket.topology, outputs.softmax(-1), labels)
             mean = mean + outputs.softmax(-1) / len(paths)
             taken = {name: int(ticket.meta[name]) for name in ("step", "epoch")}
             rows.append({"file": path.name, **taken, **_row(ticket, outputs, labels)})
+        if len(paths) > 1:
+            judged.predictions("ensemble", mean, labels)
         ratio = (self.job.flops or {}).get("inference_ratio")
         ensemble = {
             "members": len(paths),
             **_worth(mean, labels),
             "inference_ratio": ratio and ratio * len(paths),
         }
-        return {"selection": self.job.selection, "tickets": rows, "ensemble": ensemble, **self._superposed()}
+        return {"selection": self.job.selection, "tickets": rows, "ensemble": ensemble, **self._superposed(judged)}
 
-    def _superposed(self) -> Record:
+    def _superposed(self, judged: Judged) -> Record:
         """The tickets' average, written beside them; the live model is not touched."""
         job = self.job
+        if (job.guard is None or job.superposition is None) and "val" in job.data.splits:
+            judged.paths = between_tickets(self.folder, len(self._due), self._loss)
         if job.superposition is None:
             return {}
         tickets = (Ticket.load(self.folder.ticket(number)) for number in range(len(self._due)))
@@ -93,18 +99,22 @@ class Harvest:
             if not (isinstance(into, Guarded) and into.refused):
                 raise
             return {"superposed": None, "refused": str(error)}
+        finally:
+            if isinstance(into, Guarded):
+                judged.paths = into.barriers
         if job.reestimate:
             batches = job.data.train(job.batch_size, job.seed, job.epochs)
             average = reestimate(average, self._plain().to(self.fabric.device), batches, self.fabric.device)
         if self.fabric.is_global_zero:
             average.save(self.folder.superposed)
-        row = _row(average, *self._answers(average))
+        outputs, labels = self._answers(average)
+        judged.predictions("superposed", outputs.softmax(-1), labels)
         return {
             "superposed": {
                 "file": self.folder.superposed.name,
                 "by": average.meta["superposed"],
                 "tickets": len(self._due),
-                **row,
+                **_row(average, outputs, labels),
             }
         }
 

@@ -17,10 +17,12 @@ from regrow.core.rng import seed_of
 from regrow.train import checkpoint, record
 from regrow.train.agreement import check_agreement
 from regrow.train.atomic import claim
+from regrow.train.course import Course
 from regrow.train.devices import launched, threads
 from regrow.train.evaluate import answers, evaluate, sum_over_ranks
 from regrow.train.harvest import Harvest, quality
 from regrow.train.job import Job
+from regrow.train.judged import Judged
 from regrow.train.paths import RunFolder
 from regrow.train.record import Record
 from regrow.train.state import content_of, exploration, final_state, restore
@@ -97,6 +99,7 @@ class _Run:
         self.row: Record = {}  # of the last finished epoch
         self.watch = Stopwatch()
         self.harvest = Harvest(job, folder, fabric)
+        self.course = Course(job.sparsifier)
 
     def begin(self, on_difference: Callable[[str], None]) -> None:
         """Continue from the folder's checkpoint, or start."""
@@ -112,6 +115,7 @@ class _Run:
         self.step, self.loss_sum, self.row = content["step"], content["loss_sum"], content["row"]
         self.watch.load_state_dict(content["watch"])
         self.harvest.best = content["best"]
+        self.course.load_state_dict(content.get("course"))
         changed = differences(content["surroundings"], self.surroundings)
         if changed and self.fabric.is_global_zero:
             on_difference(
@@ -165,6 +169,7 @@ class _Run:
         lr = job.optimizer.param_groups[0]["lr"]
         if job.scheduler and job.scheduler_every == "epoch":
             job.scheduler.step()
+        self.course.look(epoch + 1)
         accuracy, val_loss = None, None
         if (epoch + 1) % job.evaluate_every == 0 or epoch + 1 == job.epochs:
             accuracy, val_loss = evaluate(job.model, job.data, "val", job.loss, self.fabric)
@@ -180,7 +185,7 @@ class _Run:
         }
         self.loss_sum = 0.0
         if self.fabric.is_global_zero:
-            record.add_row(self.folder, self.row)
+            record.add_row(self.folder, self.row | self.course.row())
         self.harvest.after(self.step, epoch + 1, accuracy)
         self._save()
         self._tell(epoch, loss, self.row)
@@ -189,6 +194,9 @@ class _Run:
         """Touch the test split, once, and write the result."""
         job = self.job
         found = answers(job.model, job.data, "test", self.fabric)
+        judged = Judged()
+        if found and found[0].dim() == 2:
+            judged.predictions("last", found[0].softmax(-1), found[1])
         result = {
             **quality(found),
             "test_loss": job.loss(*found).item() if found else None,
@@ -200,22 +208,25 @@ class _Run:
             **self.watch.summary(job.steps_per_epoch),
             "checkpoint_bytes": self.folder.checkpoint.stat().st_size,
             "flops": job.flops and dict(job.flops),
-            **self.harvest.judged(),
+            **self.harvest.judged(judged),
         }
         if self.fabric.is_global_zero:
             if job.sparsifier:
                 checkpoint.save(self.folder.topology(self.step), job.sparsifier.topology.pack())
+            record.write_json(self.folder.judged, judged.record())
             record.write_json(self.folder.result, result)
         return result
 
     def _save(self) -> None:
         self._share_loss()
+        self.course.look(1 + (self.step - 1) // self.job.steps_per_epoch)
         if self.fabric.is_global_zero:
             here = {
                 "loss_sum": self.loss_sum,
                 "row": self.row,
                 "watch": self.watch.state_dict(),
                 "best": self.harvest.best,
+                "course": self.course.state_dict(),
                 "surroundings": self.surroundings,
             }
             checkpoint.save(self.folder.checkpoint, content_of(self.job, self.step) | here)

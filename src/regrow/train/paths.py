@@ -44,6 +44,16 @@ class RunFolder:
         """The final record; its presence means finished."""
         return self.path / "result.json"
 
+    @property
+    def judged(self) -> Path:
+        """What its end found beyond the result: reliability, how alike its tickets are, the loss between them."""
+        return self.path / "judged.json"
+
+    @property
+    def report(self) -> Path:
+        """The page that shows it."""
+        return self.path / "report.html"
+
     def topology(self, step: int) -> Path:
         """The packed topology after `step` optimizer steps."""
         return self.path / "topology" / f"{step}.pt"
@@ -71,3 +81,29 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether the run has its result."""
         return self.result.exists()
+
+
+@dataclass(frozen=True)
+class SuiteFolder:
+    """`runs/suites/<name>-<hash8>/`: what a suite knows of its runs, which are in their own folders."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, suite: str, root: Path = RUNS) -> SuiteFolder:
+        """The folder of a suite called `<name>-<hash8>`."""
+        return cls(root / "suites" / suite)
+
+    @property
+    def suite(self) -> Path:
+        """Its runs, their values and states."""
+        return self.path / "suite.json"
+
+    def search(self, name: str) -> Path:
+        """The journal of a search."""
+        return self.path / f"search-{name}.log"
+
+    @property
+    def jobs(self) -> Path:
+        """What a cluster's scheduler says of them."""
+        return self.path / "jobs"

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,10 +22,17 @@ from regrow.lab.paired import ratio
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
 
+def names() -> list[str]:
+    """Of every benchmark that has results."""
+    return sorted({re.sub(r"_\d+threads_.*", "", path.stem) for path in RESULTS.glob("*threads_*.json")})
+
+
 def newest(name: str) -> list[Path]:
     """The last date's files of a benchmark, one for each number of threads."""
     found: dict[str, Path] = {}
     for path in sorted(RESULTS.glob(f"{name}_*threads_*.json")):
+        if not re.fullmatch(rf"{name}(_avx\w+)?_\d+threads_[\d-]+", path.stem):
+            continue  # a longer name
         found[path.stem.rsplit("_", 1)[0]] = path
     return list(found.values())
 
@@ -52,12 +60,19 @@ class Measured(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        paths = newest(self.arguments[0])
+        if self.arguments[0] == "everything-else":
+            asked = set(re.findall(r"{measured} ([\w-]+)", Path(self.env.doc2path(self.env.docname)).read_text()))
+            return [node for name in names() if name not in asked for node in (nodes.rubric(text=name), *self._of(name))]
+        return list(self._of(self.arguments[0]))
+
+    def _of(self, name: str) -> Iterator[nodes.Node]:
+        paths = newest(name)
         if not paths:
-            raise self.error(f"no results of {self.arguments[0]!r} in {RESULTS}")
+            raise self.error(f"no results of {name!r} in {RESULTS}")
         for path in paths:
             self.env.note_dependency(str(path))
-        return [*self._shown(paths), nodes.paragraph(text=_where(paths))]
+        yield from self._shown(paths)
+        yield nodes.paragraph(text=_where(paths))
 
     def _shown(self, paths: Sequence[Path]) -> Iterator[nodes.Node]:
         rows, lines = [], []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from ctypes import CDLL, c_float, c_int, c_int64, c_void_p
+from collections.abc import Sequence
+from ctypes import CDLL, Array, c_float, c_int, c_int64, c_void_p
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,36 @@ def gradients(
     """
     results = map(_at, (dx, dw, db))
     done(_library().regrow_gradients(*_matrix(index, values), *_batch(grad), *_batch(x), *results, *_work(x)))
+
+
+def convolve(index: Index, values: Tensor, bias: Tensor | None, x: Tensor, y: Tensor, geometry: Sequence[int]) -> None:
+    """y [N, O, H', W'] = W * x + b, both in lanes, of one type; values and bias float32. `geometry`: conv_ops.py."""
+    weights = index.table.data_ptr(), values.shape[0], values.data_ptr(), _at(bias)
+    done(_library().regrow_convolve(*weights, _shape(x, y, geometry), _at(x), _at(y), *_kind(x)))
+
+
+def convolve_gradients(
+    index: Index,
+    values: Tensor,
+    grad: Tensor,
+    x: Tensor,
+    dx: Tensor | None,
+    dw: Tensor | None,
+    db: Tensor | None,
+    geometry: Sequence[int],
+) -> None:
+    """dx as x, dw [nnz] at the surviving weights, db [O]; grad, x and dx in lanes, of one type; the others float32."""
+    weights = index.table.data_ptr(), values.shape[0], values.data_ptr()
+    given = map(_at, (grad, x, dx, dw, db))
+    done(_library().regrow_convolve_gradients(*weights, _shape(x, grad, geometry), *given, *_kind(x)))
+
+
+def _shape(x: Tensor, y: Tensor, geometry: Sequence[int]) -> Array[c_int64]:
+    return (c_int64 * 15)(*x.shape, *y.shape[1:], *geometry)
+
+
+def _kind(x: Tensor) -> tuple[bool, int]:
+    return x.dtype is torch.bfloat16, torch.get_num_threads()
 
 
 def _matrix(index: Index, values: Tensor) -> tuple[int, int, int, int, int]:
@@ -212,6 +243,8 @@ def _find() -> CDLL | None:
     work: list[Any] = [c_int, long, c_int]
     library.regrow_product.argtypes = [*matrix, at, *batch, at, *work]
     library.regrow_gradients.argtypes = [*matrix, *batch, *batch, at, at, at, *work]
+    library.regrow_convolve.argtypes = [at, long, at, at, at, at, at, c_int, c_int]
+    library.regrow_convolve_gradients.argtypes = [at, long, at, at, at, at, at, at, at, c_int, c_int]
     library.regrow_pack.argtypes = [at, long, at]
     library.regrow_keep.argtypes = [at, at, long, c_float, c_int]
     grid: list[Any] = [c_int, long, long, c_int]

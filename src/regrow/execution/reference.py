@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d, pad
 
 if TYPE_CHECKING:
     from regrow.execution.index import Index
@@ -110,6 +112,55 @@ def norm_gradients(
     h = g if weight is None else g * weight.to(g.dtype)
     dx = (h - h.mean(over, keepdim=True) - z * (h * z).mean(over, keepdim=True)) * inverse
     return _lanes(dx.to(x.dtype)), (g * z).sum(0), g.sum(0)
+
+
+def convolve(
+    x: Tensor, values: Tensor, bias: Tensor | None, index: Index, geometry: Sequence[int], size: Sequence[int]
+) -> Tensor:
+    """Y = W * X + b, [N, *size]. `geometry`: kernel, stride, padding, dilation, along height and width each."""
+    kernel, stride, _, dilation = pairs(geometry)
+    padded = pad(_exact(x), _border(x, geometry, size[1:]))
+    weight = filters(values, index, kernel).to(padded.dtype)
+    y = conv2d(padded, weight, None if bias is None else bias.to(padded.dtype), stride, 0, dilation)
+    return y.to(x.dtype)
+
+
+def convolve_gradients(
+    grad: Tensor, x: Tensor, values: Tensor, index: Index, geometry: Sequence[int], needs: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """dX; dW at the surviving weights; db = the sums of the channels of G."""
+    kernel, stride, _, dilation = pairs(geometry)
+    border = _border(x, geometry, grad.shape[2:])
+    weight, g = filters(values, index, kernel).to(_exact(x).dtype), _exact(grad)
+    asked = [needs[0], needs[1], False]
+    passed = [list(stride), [0, 0], list(dilation), False, [0, 0], 1]
+    dx, dw, _ = torch.ops.aten.convolution_backward(g, pad(_exact(x), border), weight, None, *passed, asked)
+    return (
+        pad(dx, [-side for side in border]).to(x.dtype) if needs[0] else None,
+        dw.reshape(-1)[index.positions()].to(values.dtype) if needs[1] else None,
+        g.sum((0, 2, 3)).to(values.dtype) if needs[2] else None,
+    )
+
+
+def pairs(geometry: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    return tuple(zip(geometry[::2], geometry[1::2], strict=True))
+
+
+def filters(values: Tensor, index: Index, kernel: tuple[int, int]) -> Tensor:
+    """[O, C, kh, kw]: these values [nnz] where weights survive, 0 elsewhere."""
+    out, width = index.shape
+    flat = values.new_zeros(out * width).index_copy_(0, index.positions(), values)
+    return flat.view(out, width // (kernel[0] * kernel[1]), *kernel)
+
+
+def _border(x: Tensor, geometry: Sequence[int], size: Sequence[int]) -> list[int]:
+    """What to add left, right, above, below, that the output has this size; the image's rest is cut off."""
+    border: list[int] = []
+    for side, out, (kernel, stride, before, dilation) in zip(
+        x.shape[2:], size, zip(*pairs(geometry), strict=True), strict=True
+    ):
+        border = [before, (out - 1) * stride + dilation * (kernel - 1) + 1 - side - before, *border]
+    return border
 
 
 def _exact(x: Tensor) -> Tensor:

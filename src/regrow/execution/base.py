@@ -20,10 +20,11 @@ class Backend(Protocol):
     with the state a fresh optimizer would hold; `project` is idempotent; every backend decides alike.
     """
 
-    note: str
-    """What a user should know of its speed, in a sentence."""
-
     topology: Topology
+
+    @property
+    def note(self) -> str:
+        """What a user should know of its speed, in a sentence."""
 
     def attach(self, model: nn.Module, topology: Topology, optimizer: Optimizer | None = None) -> None:
         """Put the model on the topology; without an optimizer for inference."""

@@ -24,6 +24,7 @@ class Saved:
     buffers: dict[str, Tensor]
     exploration: float | None
     tally: Tally
+    decision: Mapping[str, Any] | None
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> Saved:
@@ -33,12 +34,12 @@ class Saved:
         try:
             topology, explored = Topology.unpack(state["topology"]), Topology.unpack(state["explored"])
             setup, step, buffers, exploration = (state[k] for k in ("setup", "step", "buffers", "exploration"))
-            tally = Tally(topology, state["weight_steps"], step)
+            tally, decision = Tally(topology, state["weight_steps"], step), state.get("decision")
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise RegrowError(
                 f"this is not the state of a sparsifier: {error!r}; pass what state_dict() gave"
             ) from error
-        return cls(step, setup, topology, explored, buffers, exploration, tally)
+        return cls(step, setup, topology, explored, buffers, exploration, tally, decision)
 
     def check(self, setup: Mapping[str, Any], shapes: Mapping[str, Shape]) -> None:
         """Raises:

@@ -17,7 +17,8 @@ from regrow.core.patterns import UNSTRUCTURED, Pattern
 from regrow.core.saliency import LossFn
 from regrow.core.site import Clock, Site
 from regrow.core.topology import Topology
-from regrow.execution import BACKENDS
+from regrow.execution import TRAINING
+from regrow.execution.auto import stored, take_up
 from regrow.execution.parts import survey
 from regrow.execution.refuse import (
     refuse_quantised,
@@ -54,7 +55,7 @@ class Sparsifier:
         include, exclude: patterns for the parameters that are sparse.
         pattern: which supports are legal.
         seed: all randomness is a function of (seed, step, site name).
-        backend: how the topology is executed.
+        backend: how the topology is executed: "masked", "sparse", or "auto", which measures what is faster.
         tweaks: what else is changed in training (ToST); of a plan, in its first period.
     """
 
@@ -77,7 +78,7 @@ class Sparsifier:
         self.method, self.pattern, self.seed = method, pattern, seed
         self.plan = tuple(plan)
         self.timetable: Timetable[Period] = Timetable(self.plan or [WholeRun(total_steps)])
-        self.backend_name, self.backend = backend, choose(BACKENDS, backend, "backend")()
+        self.backend_name, self.backend = backend, choose(TRAINING, backend, "backend")()
         self._start, self._density, self._overrides = called(topology), density, overrides
         self._include, self._exclude = include, exclude
         self.tweaks = tweaks or Tweaks()
@@ -190,6 +191,7 @@ class Sparsifier:
             "topology": self.topology.pack(),
             "explored": self.explored.pack(),
             "buffers": self.backend.buffers(),
+            "decision": stored(self.backend),
             "exploration": self._exploration,
             "weight_steps": self._tally.count(self.topology, self.step),
         }
@@ -203,6 +205,7 @@ class Sparsifier:
         saved = Saved.of(state)
         saved.check(self._setup(saved.step), self.topology.shapes)
         self.step, self._exploration = saved.step, saved.exploration
+        take_up(self.backend, saved.decision)
         self.backend.restore(saved.topology, saved.buffers)
         self._explored, self._tally = Explored(saved.explored), saved.tally
         self.tweaks.at(self.step)

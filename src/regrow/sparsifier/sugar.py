@@ -71,7 +71,8 @@ def sparsify(
         include, exclude: patterns for the parameters that are sparse.
         pattern: which supports are legal.
         seed: all randomness is a function of (seed, step, site name).
-        backend: how the topology is executed.
+        backend: how the topology is executed: "masked" (dense arithmetic), "sparse" (only what exists is computed), or
+            "auto": layer by layer what is faster, measured in the first training step.
         **hyper: hyper-parameters of the method (`regrow show METHODS`), as fraction=.5 or grow="random".
 
     Returns:

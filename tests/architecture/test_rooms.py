@@ -26,6 +26,7 @@ FOREIGN = {
     "tickets": {"numpy", "safetensors"},
     "train": {"lightning_fabric", "numpy", "PIL", "rich"},
     "recipe": {"pydantic", "pydantic_core", "yaml"},
+    "report": {"jinja2", "yaml"},
     "cli": {"typer", "rich"},
 }
 

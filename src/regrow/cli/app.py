@@ -9,9 +9,11 @@ from regrow.cli.compare import compare
 from regrow.cli.demo import demo
 from regrow.cli.evaluate import evaluate
 from regrow.cli.lottery import lottery
+from regrow.cli.report import report
 from regrow.cli.resume import resume
 from regrow.cli.run import run
 from regrow.cli.show import show
+from regrow.cli.suite import suite
 from regrow.cli.tickets import tickets
 from regrow.cli.verb import verb
 
@@ -23,5 +25,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (demo, run, resume, show, evaluate, compare, bench, tickets, lottery):
+for _command in (demo, run, resume, show, evaluate, compare, report, bench, tickets, lottery, suite):
     app.command()(verb(_command))

@@ -9,19 +9,20 @@ from typing import Annotated
 
 import typer
 
-from regrow.cli.tables import print_comparison
+from regrow.cli.tables import gathered, print_found
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, or with runs below them.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN|SUITE...", help="Folders of runs, or with runs below them.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print numbers for programs.")] = False,
 ) -> None:
     """Accuracy, exploration rate R_s, FLOPs, seconds and bytes against dense, a line per recipe."""
-    from regrow.recipe.folders import runs_in
-    from regrow.report import compare as report
+    from regrow.report.compare import compare as side_by_side
 
-    folders = [folder for path in runs for folder in runs_in(path)]
+    found = gathered(runs)
     if as_json:
-        typer.echo(json.dumps([asdict(row) for row in report.compare(folders)], indent=2))
+        typer.echo(json.dumps([asdict(row) for row in side_by_side(found.runs)], indent=2))
     else:
-        print_comparison(folders)
+        print_found(found)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from regrow.cli.verb import say
+from regrow.train.paths import RunFolder
+
 if TYPE_CHECKING:
-    from regrow.train.paths import RunFolder
+    from regrow.report.read import Found
 
 WIDE = 160  # columns, where there is no terminal to fit in
 Rows = Sequence[dict[str, str]]
@@ -44,6 +48,34 @@ def _fitting(rows: Rows, width: int) -> list[list[str]]:
 
 def print_comparison(folders: Sequence[RunFolder]) -> None:
     """The runs side by side."""
+    from regrow.report.read import gather
+
+    print_found(gather(folders))
+
+
+def print_found(found: Found) -> None:
+    """What could be read side by side; what could not, by name."""
     from regrow.report.compare import cells, compare
 
-    print_table([cells(row) for row in compare(folders)], left=["runs"])
+    if found.runs:
+        print_table([cells(row) for row in compare(found.runs)], left=["runs"])
+    for one in found.skipped:
+        say(f"left out: {one.path}: {one.reason}", style="yellow")
+
+
+def gathered(paths: Sequence[Path]) -> Found:
+    """The runs of suites, of folders and in folders.
+
+    Raises:
+        RegrowError: there is none at a path.
+    """
+    from regrow.recipe.folders import runs_in
+    from regrow.report.read import gather, suite
+
+    folders: list[RunFolder] = []
+    values: dict[Path, Mapping[str, Any]] = {}
+    for path in paths:
+        varied = suite(path)
+        values |= varied or {}
+        folders += runs_in(path) if varied is None else map(RunFolder, varied)
+    return gather(folders, values)

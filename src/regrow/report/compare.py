@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import groupby
-from statistics import fmean, stdev
 from typing import Any
 
-from regrow.train.paths import RunFolder
-from regrow.train.record import Record, read_json
+from regrow.report.read import Run, by_recipe
+from regrow.report.spread import Spread
+from regrow.report.words import MISSING, shown
+from regrow.train.record import Record
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,13 @@ class Row:
     bytes_ratio: float | None = None
 
 
-def compare(folders: Iterable[RunFolder]) -> list[Row]:
+def compare(runs: Iterable[Run]) -> list[Row]:
     """A row per recipe, in the order given, and one for the ensemble and for the average of its runs' tickets."""
     rows: list[Row] = []
     results: list[list[Record]] = []
-    for parent, seeds in groupby(folders, key=lambda folder: folder.path.resolve().parent):
-        runs = list(seeds)
-        results.append([read_json(run.result) for run in runs if run.finished])
-        rows.append(_row(parent.name, len(runs), results[-1]))
+    for same in by_recipe(runs):
+        results.append([run.result for run in same if run.result])
+        rows.append(_row(same[0].name, len(same), results[-1]))
     tasks = [_task(found[0]) if found else None for found in results]
     dense = {task: row for task, row in zip(tasks, rows, strict=True) if row.density == 1 and row.backend is None}
     table: list[Row] = []
@@ -99,7 +98,7 @@ def _row(name: str, runs: int, results: list[Record]) -> Row:
         seconds_per_epoch=_mean(results, "seconds_per_epoch"),
         nnz=results[0]["nnz"],
         numel=results[0]["numel"],
-        bytes=fmean(result["bytes"] + result.get("bytes_topology", 0) for result in results),
+        bytes=_average(result["bytes"] + result.get("bytes_topology", 0) for result in results),
     )
 
 
@@ -129,25 +128,26 @@ def _as_good_as(row: Row, tickets: str, found: list[Record], **other: Any) -> Ro
 
 
 def _worth(found: list[Record]) -> dict[str, Any]:
-    accuracy = [one["test_accuracy"] for one in found]
+    accuracy = Spread.of(one["test_accuracy"] for one in found)
     return {
-        "accuracy": fmean(accuracy),
-        "accuracy_std": stdev(accuracy) if len(accuracy) > 1 else None,
+        "accuracy": accuracy and accuracy.mean,
+        "accuracy_std": accuracy and accuracy.std,
         "nll": _mean(found, "test_nll"),
         "ece": _mean(found, "test_ece"),
     }
 
 
 def _mean(results: list[Record], key: str) -> float | None:
-    values = [result[key] for result in results if result.get(key) is not None]
-    return fmean(values) if values else None
+    return _average(result.get(key) for result in results)
+
+
+def _average(values: Iterable[float | None]) -> float | None:
+    spread = Spread.of(values)
+    return spread.mean if spread else None
 
 
 def cells(row: Row) -> dict[str, str]:
     """A row in words, by column title."""
-
-    def shown(value: float | None, form: str = "{:.2f}", scale: float = 1) -> str:
-        return "-" if value is None else form.format(scale * value)
 
     def beside(ratio: float | None) -> str:
         return "" if ratio is None else f" ({ratio:.2f}x)"
@@ -164,7 +164,7 @@ def cells(row: Row) -> dict[str, str]:
         "R_s": shown(row.exploration_rate),
         "FLOPs train": shown(row.training_flops_ratio, "{:.3f}x"),
         "FLOPs test": shown(row.inference_flops_ratio, "{:.3f}x"),
-        "backend": row.backend or ("dense" if row.density == 1 else "-"),
+        "backend": row.backend or ("dense" if row.density == 1 else MISSING),
         "ms/step": shown(row.seconds_per_step, scale=1e3) + beside(row.seconds_ratio),
         "weights": shown(row.nnz, "{:,}"),
         "MB held": shown(row.bytes, scale=1e-6) + beside(row.bytes_ratio),

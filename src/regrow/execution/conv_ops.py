@@ -88,6 +88,11 @@ def sparse_conv2d(x: Tensor, values: Tensor, bias: Tensor | None, index: Index, 
     return y
 
 
+def filter_gradients(grad: Tensor, x: Tensor, geometry: Sequence[int]) -> Tensor:
+    """The dense gradient [O, C, kh, kw], from grad [N, O, H', W'] and x [N, C, H, W]."""
+    return reference.filter_gradients(images.as_rows(grad), images.as_rows(x), geometry)
+
+
 def _convolve(
     x: Tensor, values: Tensor, bias: Tensor | None, table: Tensor, geometry: list[int], size: list[int]
 ) -> Tensor:

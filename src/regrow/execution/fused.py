@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from regrow.execution.lane_norms import LaneBatchNorm2d
-from regrow.execution.sparse_linear import empty
+from regrow.execution.sparse_layer import empty
 
 Forward = Callable[[Any, Tensor], Tensor]
 _MADE: dict[type[nn.Module], type[nn.Module]] = {}

@@ -55,6 +55,11 @@ def as_lanes(x: Tensor) -> Tensor:
     return x if is_lanes(x) else _lanes(x)
 
 
+def as_rows(x: Tensor) -> Tensor:
+    """`rows`, for the inside of an op: no autograd."""
+    return x if x.is_contiguous() else _rows(x)
+
+
 def _lanes(x: Tensor) -> Tensor:
     y = _lanes_fake(x)
     if x.is_contiguous() and native.serves(x) and x.numel():

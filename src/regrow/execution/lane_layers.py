@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from regrow.execution import images
 from regrow.execution.lane_norms import in_image_lanes
-from regrow.execution.sparse_linear import empty
+from regrow.execution.sparse_layer import empty
 
 
 class _Sideways(nn.Module):

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from regrow.execution import images
 from regrow.execution.batch_norm_ops import batch_norm, batch_normed
 from regrow.execution.norm_ops import in_lanes, layer_norm
-from regrow.execution.sparse_linear import empty
+from regrow.execution.sparse_layer import empty
 
 
 class LaneLayerNorm(nn.LayerNorm):

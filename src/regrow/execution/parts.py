@@ -20,7 +20,7 @@ from regrow.core.errors import RegrowError, nearest
 from regrow.core.topology import Shape, Topology
 from regrow.execution.refuse import refuse_lazy, refuse_module, refuse_weight
 from regrow.execution.sparse_attention import SparseAttention
-from regrow.execution.sparse_linear import SparseLinear
+from regrow.execution.sparse_layer import SparseLayer
 
 FUSED = ("q", "k", "v")
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -200,14 +200,14 @@ def _refuse_modules(model: nn.Module, include: Sequence[str], exclude: Sequence[
 def _parts(name: str, parameter: nn.Parameter, owner: nn.Module) -> tuple[Part, ...]:
     leaf = name.rpartition(".")[2]
     layer = owner.projections.get(leaf) if isinstance(owner, SparseAttention) else owner
-    built = layer.index if isinstance(layer, SparseLinear) and parameter is layer.weight else None
+    built = layer if isinstance(layer, SparseLayer) and parameter is layer.weight else None
     shape: Shape = tuple(parameter.shape) if built is None else built.shape
     names = [f"{name}[{p}]" for p in FUSED] if leaf == "in_proj_weight" else [name]
     block = (shape[0] // len(names), *shape[1:])
     size = prod(block)
     if built is None:
         return tuple(Part(each, parameter, i * size, block) for i, each in enumerate(names))
-    at = built.positions()
+    at = built.index.positions()
     ends = torch.searchsorted(at, torch.arange(len(names) + 1) * size).tolist()
     return tuple(
         Part(each, parameter, low, block, at[low:high] - i * size)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
+from torch.nn.grad import conv2d_input, conv2d_weight
 
 if TYPE_CHECKING:
     from regrow.execution.index import Index
@@ -130,16 +131,24 @@ def convolve_gradients(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """dX; dW at the surviving weights; db = the sums of the channels of G."""
     kernel, stride, _, dilation = pairs(geometry)
-    border = _border(x, geometry, grad.shape[2:])
-    weight, g = filters(values, index, kernel).to(_exact(x).dtype), _exact(grad)
-    asked = [needs[0], needs[1], False]
-    passed = [list(stride), [0, 0], list(dilation), False, [0, 0], 1]
-    dx, dw, _ = torch.ops.aten.convolution_backward(g, pad(_exact(x), border), weight, None, *passed, asked)
-    return (
-        pad(dx, [-side for side in border]).to(x.dtype) if needs[0] else None,
-        dw.reshape(-1)[index.positions()].to(values.dtype) if needs[1] else None,
-        g.sum((0, 2, 3)).to(values.dtype) if needs[2] else None,
-    )
+    g, border = _exact(grad), _border(x, geometry, grad.shape[2:])
+    dx = dw = None
+    if needs[0]:
+        weight, padded = filters(values, index, kernel).to(g.dtype), pad(_exact(x), border)
+        whole = conv2d_input(padded.shape, weight, g, stride, 0, dilation)  # type: ignore[no-untyped-call]
+        dx = pad(whole, [-side for side in border]).to(x.dtype)
+    if needs[1]:
+        dw = filter_gradients(g, _exact(x), geometry).flatten()[index.positions()].to(values.dtype)
+    return dx, dw, g.sum((0, 2, 3)).to(values.dtype) if needs[2] else None
+
+
+def filter_gradients(grad: Tensor, x: Tensor, geometry: Sequence[int]) -> Tensor:
+    """The dense gradient [O, C, kh, kw]."""
+    kernel, stride, _, dilation = pairs(geometry)
+    padded = pad(x, _border(x, geometry, grad.shape[2:]))
+    size = [grad.shape[1], x.shape[1], *kernel]
+    found: Tensor = conv2d_weight(padded, size, grad, stride, 0, dilation)  # type: ignore[no-untyped-call]
+    return found
 
 
 def pairs(geometry: Sequence[int]) -> tuple[tuple[int, int], ...]:

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from regrow.core.errors import RegrowError
 from regrow.execution.sparse_attention import SparseAttention
-from regrow.execution.sparse_linear import SparseLinear
+from regrow.execution.sparse_layer import SparseLayer
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:
@@ -41,7 +41,7 @@ def unwrap_optimizer(optimizer: object) -> Optimizer:
 
 def refuse_module(name: str, owner: nn.Module) -> None:
     """Refuses a layer that another sparsifier holds, or whose weight is computed from other tensors."""
-    if isinstance(owner, SparseLinear) and owner.held:
+    if isinstance(owner, SparseLayer) and owner.held:
         raise RegrowError(f"{f'{name}.weight'!r} is sparse already; finalize() the sparsifier it is under first")
     for leaf in owner.projections if isinstance(owner, SparseAttention) else ():
         raise RegrowError(f"{f'{name}.{leaf}'!r} is sparse already; finalize() the sparsifier it is under first")

@@ -20,7 +20,7 @@ from regrow.execution.swap import give_back, take_over
 
 
 class SparseBackend:
-    """Layers become SparseLinear in place, each with the same Parameter object, and leave as they came."""
+    """Layers become sparse ones in place, each with the same Parameter object, and leave as they came."""
 
     note = "sparse: only the surviving weights are stored, multiplied and given optimizer state"
 
@@ -115,6 +115,6 @@ class SparseBackend:
         )
 
 
-def _fresh(optimizer: Optimizer | None, layer: nn.Linear) -> dict[str, float]:
+def _fresh(optimizer: Optimizer | None, layer: nn.Module) -> dict[str, float]:
     group = None if optimizer is None else group_of(optimizer, cast(nn.Parameter, layer.weight))
     return {} if optimizer is None or group is None else fresh_state(optimizer, group)

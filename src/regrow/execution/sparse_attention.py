@@ -12,7 +12,8 @@ from torch.nn.functional import dropout, linear, pad, scaled_dot_product_attenti
 from regrow.core.errors import RegrowError
 from regrow.execution.held import AS_HELD
 from regrow.execution.rows import rows
-from regrow.execution.sparse_linear import SparseLinear, empty
+from regrow.execution.sparse_layer import empty
+from regrow.execution.sparse_linear import SparseLinear
 
 
 class SparseAttention(nn.MultiheadAttention):

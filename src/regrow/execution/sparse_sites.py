@@ -1,10 +1,9 @@
-"""Which layers run truly sparse: what a SparseLinear can stand for, and one clear error for the rest."""
+"""Which layers run truly sparse: what a SparseLayer can stand for, and one clear error for the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 
 import torch.distributed as dist
 from torch import nn
@@ -12,9 +11,17 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from regrow.core.errors import RegrowError
 from regrow.execution.parts import Part, grouped
-from regrow.execution.sparse_linear import SparseLinear, empty
+from regrow.execution.sparse_conv import SparseConv2d
+from regrow.execution.sparse_layer import SparseLayer, empty
+from regrow.execution.sparse_linear import SparseLinear
 
-_LINEAR = (nn.Linear, NonDynamicallyQuantizableLinear, SparseLinear)
+KINDS: dict[type[nn.Module], type[SparseLayer]] = {
+    nn.Linear: SparseLinear,
+    NonDynamicallyQuantizableLinear: SparseLinear,
+    nn.Conv2d: SparseConv2d,
+}
+"""What a layer of exactly this class becomes."""
+
 _IN_PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
@@ -23,7 +30,7 @@ class Place:
     """A layer that runs sparse, and the sites that are its rows. If it is an input projection of `attention`, that
     holds its weight under the name `leaf`, and the layer itself is in no module."""
 
-    layer: nn.Linear
+    layer: nn.Module
     parts: tuple[Part, ...]
     leaf: str
     attention: nn.MultiheadAttention | None = None
@@ -33,7 +40,8 @@ def places_of(model: nn.Module, parts: Mapping[str, Part]) -> list[Place]:
     """The layers behind the sites.
 
     Raises:
-        RegrowError: a site that is no weight of a Linear layer or of attention, a model off the CPU, many processes.
+        RegrowError: a site that is no weight of a Linear or Conv2d layer or of attention, a model off the CPU, many
+            processes.
     """
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         raise RegrowError(f"backend='sparse' trains in one process, here are {dist.get_world_size()}; use 'masked'")
@@ -42,11 +50,15 @@ def places_of(model: nn.Module, parts: Mapping[str, Part]) -> list[Place]:
     if unfit:
         some = ", ".join(f"{name} ({why})" for name, why in list(unfit.items())[:3])
         raise RegrowError(
-            f"backend='sparse' runs nn.Linear and nn.MultiheadAttention layers so far, and {len(unfit)} of "
+            f"backend='sparse' runs nn.Linear, nn.Conv2d and nn.MultiheadAttention layers so far, and {len(unfit)} of "
             f"{len(parts)} sites are none: {some}; exclude=[{', '.join(map(repr, list(unfit)[:3]))}, ...] leaves them "
             "dense, or use backend='masked'"
         )
     return [_place(tuple(mine), owners[id(mine[0].parameter)]) for mine in grouped(parts.values())]
+
+
+def sparse_kind(layer: nn.Module) -> type[SparseLayer]:
+    return KINDS[type(layer)]
 
 
 Owner = tuple[str, nn.Module, nn.Module | None]
@@ -67,8 +79,10 @@ def _unfit(part: Part, owners: list[Owner]) -> str:
     leaf, layer, parent = owners[0]
     if len(owners) > 1:
         return f"shared by {len(owners)} layers"
-    linear = type(layer) in _LINEAR and leaf == "weight"
-    if not linear and not (type(layer) is nn.MultiheadAttention and leaf in _IN_PROJECTIONS):
+    ours = leaf == "weight" and (type(layer) in KINDS or isinstance(layer, SparseLayer))
+    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+        return f"{leaf} of {type(layer).__name__} with {layer.groups} groups"
+    if not ours and not (type(layer) is nn.MultiheadAttention and leaf in _IN_PROJECTIONS):
         return f"{leaf} of {type(layer).__name__}"
     for kind in (nn.MultiheadAttention, nn.TransformerEncoderLayer):
         if isinstance(parent, kind) and type(parent) is not kind:
@@ -80,12 +94,11 @@ def _unfit(part: Part, owners: list[Owner]) -> str:
 
 def _place(parts: tuple[Part, ...], owners: list[Owner]) -> Place:
     leaf, owner, _ = owners[0]
-    if isinstance(owner, nn.Linear):
+    if not isinstance(owner, nn.MultiheadAttention):
         return Place(owner, parts, leaf)
-    attention = cast(nn.MultiheadAttention, owner)
     layer = empty(nn.Linear)
     nn.Module.__init__(layer)
     layer.weight = parts[0].parameter
-    layer.register_parameter("bias", attention.in_proj_bias if leaf == "in_proj_weight" else None)
+    layer.register_parameter("bias", owner.in_proj_bias if leaf == "in_proj_weight" else None)
     layer.out_features, layer.in_features = layer.weight.shape
-    return Place(layer, parts, leaf, attention)
+    return Place(layer, parts, leaf, owner)

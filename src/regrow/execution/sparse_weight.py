@@ -17,7 +17,8 @@ from regrow.core.select import select
 from regrow.core.topology import Topology
 from regrow.execution.optimizers import decay_of, first_moment, group_of
 from regrow.execution.parts import Part
-from regrow.execution.sparse_linear import SparseLinear
+from regrow.execution.sparse_layer import SparseLayer
+from regrow.execution.sparse_sites import sparse_kind
 from regrow.execution.witness import Witness
 
 Change = Callable[[Tensor, float], Tensor]
@@ -36,28 +37,28 @@ class SparseWeight:
 
     def __init__(
         self,
-        layer: nn.Linear,
+        layer: nn.Module,
         parts: Sequence[Part],
         topology: Topology,
         optimizer: Optimizer | None,
         fresh: dict[str, float],
     ) -> None:
         self.parameter, self.parts = cast(nn.Parameter, layer.weight), sorted(parts, key=lambda part: part.start)
-        self.numel = layer.out_features * layer.in_features
+        self.numel = prod(layer.shape) if isinstance(layer, SparseLayer) else self.parameter.numel()
         self.target = {part.name: topology.nnz_of(part.name) for part in parts}
         self.fresh, self._optimizer = fresh, optimizer
         at = self._cover(topology)
         self.moment: Tensor | None = None
-        self.witness, self.wanted = Witness(), False
         self._raw: Tensor | None = None  # the gradient as it arrived: before clipping and unscaling
-        self._built = isinstance(layer, SparseLinear)
-        if isinstance(layer, SparseLinear):
+        self._built = isinstance(layer, SparseLayer)
+        if isinstance(layer, SparseLayer):
             self.layer, self.at = layer, layer.index.positions().to(at.dtype)
             self._move(at, None)
         else:
-            self._carry(lambda dense, _: dense.reshape(-1)[at], partial(SparseLinear.take_over, layer, at))
-            self.layer, self.at = cast(SparseLinear, layer), at
+            self._carry(lambda dense, _: dense.reshape(-1)[at], partial(sparse_kind(layer).take_over, layer, at))
+            self.layer, self.at = cast(SparseLayer, layer), at
         self.layer.held = True
+        self.witness, self.wanted = Witness(self.layer.gradient), False
         self._handles = [self.parameter.register_hook(self._arriving)] if self.parameter.requires_grad else []  # type: ignore[no-untyped-call]
 
     def _cover(self, topology: Topology) -> Tensor:
@@ -126,7 +127,7 @@ class SparseWeight:
             return None
         found: list[Candidates] = []
         worst = -torch.inf  # what scores no higher cannot be among the k best
-        row = part.start // self.layer.in_features
+        row = part.start // self.layer.index.shape[1]
         for first, block in self.witness.blocks(range(row, row + part.shape[0])):
             found.append(self._within(part, pattern, k, first, block, worst))
             many = sum(some.score.numel() for some in found)
@@ -138,7 +139,7 @@ class SparseWeight:
         return best if reached else None
 
     def _within(self, part: Part, pattern: Pattern, k: int, row: int, block: Tensor, above: float) -> Candidates:
-        first = row * self.layer.in_features
+        first = row * self.layer.index.shape[1]
         at = self.at[self._stretch(first, first + block.numel())] - first
         found = pattern.collect(block, at, k, above)
         return Candidates(found.position + (first - part.start), found.score)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
 from regrow.execution.ops import LISTENERS
 
 Pair = tuple[Tensor, Tensor]
-"""G [N, out] and X [N, in]: the dense gradient of a product is G^T X."""
+"""G and X, of a backward pass."""
+
+Form = Callable[[Tensor, Tensor, slice], Tensor]
+"""(G, X, rows) -> these rows of the dense gradient [out, in]; of a product G^T X."""
 
 _BLOCK = 1 << 18
 """Entries of the dense gradient that exist at a time: they fit a core's cache, and their memory is used again."""
@@ -21,7 +24,8 @@ class Witness:
     so that what is kept is never larger than the smaller of the two.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, form: Form) -> None:
+        self._form = form
         self._table: Tensor | None = None
         self.forget()
 
@@ -77,7 +81,7 @@ class Witness:
     def _rows(self, rows: slice) -> Tensor:
         block = None if self._sum is None else self._sum[rows]
         for grad, x in self._pairs:
-            part = grad[:, rows].t() @ x
+            part = self._form(grad, x, rows)
             block = part if block is None else block + part
         assert block is not None
         return block

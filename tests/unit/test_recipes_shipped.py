@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from regrow.recipe import load as module
 from regrow.recipe.build import job_of, method_of
-from regrow.recipe.load import load, shipped
+from regrow.recipe.load import load, shipped, shipped_names
 
 SHAPES = {
     "fashion_mnist": "synthetic:1x28x28x10",
@@ -17,7 +18,7 @@ SHAPES = {
     "folder:imagenet:224": "synthetic:3x64x64x1000",
 }
 STEPS = 3
-PATHS = sorted(shipped().rglob("*.yaml"))
+PATHS = [shipped() / f"{name}.yaml" for name in shipped_names()]
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -26,6 +27,9 @@ def test_it_takes_steps(path: Path) -> None:
     moves = recipe.method is not None and recipe.method.name != "static" and getattr(recipe.plan, "evolve", True)
     settings = [f"data.name={SHAPES.get(recipe.data.name, recipe.data.name)}", "batch_size=2"]
     settings += ["model={name: wrn, depth: 28, width: 1}"] if recipe.model.name == "wrn28_10" else []
+    short = {"rescaled-init": {"iterations": 2}}
+    tweaks = [{"name": tweak.name, **tweak.options, **short.get(tweak.name, {})} for tweak in recipe.tweaks]
+    settings += [f"tweaks={json.dumps(tweaks)}"] if tweaks else []
     job = job_of(load(path, [*settings, *(["method.every.interval=2"] if moves else [])]), seed=0)
     assert job.scheduler is not None
     before = job.sparsifier and job.sparsifier.topology

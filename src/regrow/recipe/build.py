@@ -43,7 +43,7 @@ def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of("model", seed))
         model = models.build(recipe.model.name, source.shape, source.classes, **recipe.model.options)
-    if ticket := weights_of(recipe.topology):
+    if ticket := weights_of(recipe.topology, seed):
         ticket.apply(model)
     optimizer = optimizer_of(recipe.optimizer, model)
     plan = plan_of(recipe, steps)

@@ -49,17 +49,22 @@ def override(values: dict[str, Any], setting: str) -> dict[str, Any]:
     path, equals, text = setting.partition("=")
     if not equals or not all(path.split(".")):
         raise RegrowError(f"--set {setting}: should be KEY=VALUE, such as --set optimizer.lr=0.05.")
+    return put(values, path, parse(text, f"--set {setting}"), f"--set {setting}")
+
+
+def put(values: Mapping[str, Any], path: str, value: Any, where: str) -> dict[str, Any]:
+    """`values` with `value` at the dotted `path`; a block written short is opened. `where` is said in the error."""
     first, *rest = path.split(".", 1)
     if not rest:
         # density and sparsity are one quantity: the later word wins
         other = {"density": "sparsity", "sparsity": "density"}.get(first)
         kept = {key: value for key, value in values.items() if key != other}
-        return kept | {first: parse(text, f"--set {setting}")}
+        return kept | {first: value}
     block = values.get(first)
     block = {"name": block} if isinstance(block, str) else {} if block is None else block
     if not isinstance(block, dict):
-        raise RegrowError(f"--set {setting}: {first!r} holds {block!r} and has no keys; set {first}=... itself.")
-    return values | {first: override(block, f"{rest[0]}={text}")}
+        raise RegrowError(f"{where}: {first!r} holds {block!r} and has no keys; set {first}=... itself.")
+    return {**values, first: put(block, rest[0], value, where)}
 
 
 def recipe_of(values: Mapping[str, Any], where: str) -> Recipe:
@@ -101,11 +106,17 @@ def shipped() -> Path:
     return inside if inside.is_dir() else Path(__file__).parents[3] / "recipes"
 
 
-def find(source: str | Path) -> Path:
-    """The file of a recipe, given by path or by its shipped name."""
+def shipped_names(suites: bool = False) -> list[str]:
+    """The recipes that come with regrow; or the suites, whose files are called suite.yaml, suite-small.yaml, ..."""
+    files = (path for path in sorted(shipped().rglob("*.yaml")) if path.stem.startswith("suite") == suites)
+    return [file.relative_to(shipped()).with_suffix("").as_posix() for file in files]
+
+
+def find(source: str | Path, suites: bool = False) -> Path:
+    """The file of a recipe or a suite, given by path or by its shipped name."""
     for path in (Path(source), shipped() / f"{source}.yaml"):
         if path.is_file():
             return path
-    names = [str(path.relative_to(shipped()).with_suffix("")) for path in sorted(shipped().rglob("*.yaml"))]
+    names, what = shipped_names(suites), "suite" if suites else "recipe"
     close = nearest(str(source), names) or "."
-    raise RegrowError(f"{source}: no such recipe{close} Give a .yaml file, or a shipped one: {', '.join(names)}.")
+    raise RegrowError(f"{source}: no such {what}{close} Give a .yaml file, or a shipped one: {', '.join(names)}.")

@@ -58,34 +58,53 @@ def start_of(spec: StartSpec, data: Data, batch_size: int, loss: LossFn, seed: i
     """
     options = dict(spec.options)
     if spec.name == MASK:
-        return masks.read(_path(options))
+        return masks.read(_path(options, seed))
     if spec.name in DISTRIBUTIONS:
         return spec.name if not options else _made(DISTRIBUTIONS[spec.name], options, {})
-    own = {"layers": "erk", "floor": 1, "per_class": 10}
-    shared = {key: options.pop(key) for key in own if key in options}
-    _check(shared, own, {})
-    saliency = _made(SALIENCIES[spec.name], options, own)
-    if "layers" in shared:
-        choose(DISTRIBUTIONS, shared["layers"], "topology.layers")
+    saliency, shared = _saliency(spec)
     per_class = shared.pop("per_class", 10)
     batches = data.train(batch_size, seed, epoch=0)
     batch = balanced(batches, data.classes, per_class) if saliency.runs else None
     return Scored(saliency, batch, loss, **shared)
 
 
-def weights_of(spec: StartSpec) -> Ticket | None:
+def check(spec: StartSpec) -> None:
+    """Raises:
+    RegrowError: an unknown option. Whether a mask's file is there is seen when it is read.
+    """
+    if spec.name == MASK:
+        _path(dict(spec.options), seed=0)
+    elif spec.name in DISTRIBUTIONS:
+        _made(DISTRIBUTIONS[spec.name], spec.options, {})
+    else:
+        _saliency(spec)
+
+
+def _saliency(spec: StartSpec) -> tuple[Any, dict[str, Any]]:
+    """The saliency, and the options that all of them share."""
+    options = dict(spec.options)
+    own = {"layers": "erk", "floor": 1, "per_class": 10}
+    shared = {key: options.pop(key) for key in own if key in options}
+    _check(shared, own, {})
+    if "layers" in shared:
+        choose(DISTRIBUTIONS, shared["layers"], "topology.layers")
+    return _made(SALIENCIES[spec.name], options, own), shared
+
+
+def weights_of(spec: StartSpec, seed: int) -> Ticket | None:
     """The ticket whose weights the run starts with too, if the recipe says so."""
     if spec.name != MASK or not spec.options.get("weights"):
         return None
-    return Ticket.load(_path(dict(spec.options)))
+    return Ticket.load(_path(dict(spec.options), seed))
 
 
-def _path(options: dict[str, Any]) -> Path:
+def _path(options: dict[str, Any], seed: int) -> Path:
+    """`{seed}` in it stands for the run's seed: every seed its own ticket."""
     own = {"path": "masks.npz", "weights": False}
     _check(options, own, {})
     if "path" not in options:
         raise RegrowError("topology.path is missing: where the mask is, such as masks.npz")
-    return Path(options["path"])
+    return Path(options["path"].replace("{seed}", str(seed)))
 
 
 def _made(factory: Callable[..., Any], options: Mapping[str, Any], besides: Mapping[str, Any]) -> Any:

@@ -54,8 +54,17 @@ def load(name: str, *, validation: float = 0.1, augment: bool = True, root: Path
     """
     if not 0 <= validation < 1:
         raise RegrowError(f"validation = {validation}: give the share of the training samples to hold out, in [0, 1)")
+    loader, argument = loader_of(name)
+    return loader(Request(name, argument, root or default_root(), validation, augment))
+
+
+def loader_of(name: str) -> tuple[Callable[[Request], Data], str]:
+    """What reads the data set `name`, and what its name says besides.
+
+    Raises:
+        RegrowError: unknown name.
+    """
     form, _, argument = (
         ("npz", "", name) if name.endswith(".npz") and not name.startswith("npz:") else name.partition(":")
     )
-    loader = choose(DATASETS, form, "data set")
-    return loader(Request(name, argument, root or default_root(), validation, augment))
+    return choose(DATASETS, form, "data set"), argument

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from inspect import signature
 from typing import Any
 
@@ -58,6 +58,15 @@ def build(name: str, shape: tuple[int, ...] = (1, 28, 28), classes: int = 10, **
     """
     if name.startswith("timm:"):
         return timm_model(name.removeprefix("timm:"), shape, classes, options)
+    return factory_of(name, options)(tuple(shape), classes, **options)
+
+
+def factory_of(name: str, options: Iterable[str] = ()) -> Callable[..., nn.Module]:
+    """What makes the model `name`, of those in `MODELS`, with options of those names.
+
+    Raises:
+        RegrowError: unknown name or option.
+    """
     factory = choose(MODELS, name, "model")
     valid = list(signature(factory).parameters)[2:]
     for option in options:
@@ -66,4 +75,4 @@ def build(name: str, shape: tuple[int, ...] = (1, 28, 28), classes: int = 10, **
                 f"model {name!r} has no option {option!r}{nearest(option, valid)} "
                 f"Its options: {', '.join(valid) or 'none'}."
             )
-    return factory(tuple(shape), classes, **options)
+    return factory

@@ -12,7 +12,7 @@ BENCHMARKS  := training.masked_step kernels.selection kernels.linear training.sp
                training.edst_wallclock
 KERNELS     := CMakeLists.txt $(wildcard src/regrow/execution/kernels/*)
 
-.PHONY: setup demo test test-all check docs bench clean
+.PHONY: setup demo test test-all check docs walk bench clean
 .DEFAULT_GOAL := demo
 
 # Two set-ups: what runs need (with the report), and what developing needs besides.
@@ -21,7 +21,7 @@ setup: $(VENV)/.ready-dev
 $(VENV)/.ready: extras := report
 $(VENV)/.ready-dev: extras := dev
 $(VENV)/.ready $(VENV)/.ready-dev: pyproject.toml constraints.txt $(KERNELS)
-	@sh tools/check_machine.sh $(PYTHON) $(VENV)
+	@sh tools/check_machine.sh $(PYTHON) $(VENV) $(extras)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_FLAGS) -c $(CONSTRAINTS) -e '.[$(extras)]'
 	@touch $@
@@ -40,6 +40,16 @@ check: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -m 'not full'
+	@$(MAKE) --no-print-directory docs
+
+# The site, into build/docs: warnings are errors. What its code blocks do is tested in tests/docs.
+docs: setup
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+	@echo "build/docs/index.html"
+
+# A stranger's walk: the wheel in an empty environment, three models made sparse, the sdist with and without a compiler.
+walk: setup
+	@$(BIN)/python tools/walk.py --constraints $(CONSTRAINTS) -- $(PIP_FLAGS)
 
 bench: setup
 	@for what in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$what || exit 1; done

@@ -46,6 +46,10 @@ class ERK:
 
     Args:
         kernel: count kernel sizes (ERK); without them only channels (ER).
+
+    >>> shares = ERK()({"wide": (300, 784), "thin": (10, 300)}, 0.1)
+    >>> {name: round(share, 3) for name, share in shares.items()}
+    {'wide': 0.089, 'thin': 1.0}
     """
 
     power: float = 1.0

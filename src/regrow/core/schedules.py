@@ -36,7 +36,11 @@ class Linear:
 
 @dataclass(frozen=True)
 class Cosine:
-    """v(t) = stop + (start - stop) (1 + cos(pi t)) / 2 (RigL: Evci et al. 2020, arXiv:1911.11134, sec. 3)."""
+    """v(t) = stop + (start - stop) (1 + cos(pi t)) / 2 (RigL: Evci et al. 2020, arXiv:1911.11134, sec. 3).
+
+    >>> [round(Cosine(0.5, 0.1)(t), 3) for t in (0.0, 0.5, 1.0)]
+    [0.5, 0.3, 0.1]
+    """
 
     start: float
     stop: float = 0.0
@@ -108,6 +112,9 @@ class Every:
     Args:
         interval: optimizer steps between updates, at least 1.
         start, end: shares of the run, 0 <= start < end <= 1.
+
+    >>> [step for step in range(1001) if Every(300, end=0.75).due(step, total=1000)]
+    [300, 600]
     """
 
     interval: int

@@ -21,6 +21,9 @@ def select(score: Tensor, n: int, among: Tensor | None = None) -> Tensor:
 
     Returns:
         [n] int64, a subset of `among`.
+
+    >>> select(torch.tensor([0.3, 0.9, 0.3, 0.1]), 2)
+    tensor([0, 1])
     """
     if among is not None:
         return among[select(score[among], n)].long()

@@ -32,6 +32,13 @@ class Topology(Mapping[str, Tensor]):
 
     Raises:
         RegrowError: names differ, or positions are unsorted, repeated or outside the shape.
+
+    >>> one = Topology.from_masks({"fc.weight": torch.tensor([[1, 0, 0], [0, 1, 1]])})
+    >>> other = Topology({"fc.weight": torch.tensor([0, 1, 5])}, {"fc.weight": (2, 3)})
+    >>> (one - other).index("fc.weight").tolist()
+    [4]
+    >>> one.density, one.overlap(other)
+    (0.5, 0.5)
     """
 
     def __init__(self, index: Mapping[str, Tensor], shapes: Mapping[str, Shape]) -> None:

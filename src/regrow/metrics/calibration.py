@@ -65,6 +65,10 @@ def ece(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> float:
 
     `bins` of equal width, 15 in the papers. torchmetrics counts confidences of exactly 1 in a bin of their own; here
     they belong to the last one, as published.
+
+    >>> p = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.2, 0.8]])
+    >>> round(ece(p, torch.tensor([0, 0, 1, 0])), 3)
+    0.35
     """
     rows = reliability(probabilities, labels, bins)
     return sum(row.count * abs(row.accuracy - row.confidence) for row in rows) / len(labels)

@@ -19,7 +19,12 @@ def disagreements(members: Tensor) -> Tensor:
 
 
 def disagreement(members: Tensor) -> float:
-    """d_dis: the mean of `disagreements` over pairs i != j (Fort et al. 2019, arXiv:1912.02757, unnormalised)."""
+    """d_dis: the mean of `disagreements` over pairs i != j (Fort et al. 2019, arXiv:1912.02757, unnormalised).
+
+    >>> members = torch.tensor([[[0.9, 0.1], [0.3, 0.7]], [[0.8, 0.2], [0.6, 0.4]]])  # [M, N, C]
+    >>> disagreement(members)
+    0.5
+    """
     return _over_pairs(disagreements(members))
 
 

@@ -80,6 +80,15 @@ def sparsify(
 
     Raises:
         RegrowError: a setup under which sparse training would fail or silently do nothing.
+
+    >>> import torch
+    >>> model = nn.Sequential(nn.Linear(20, 10), nn.ReLU(), nn.Linear(10, 2))
+    >>> optimizer = torch.optim.AdamW(model.parameters())
+    >>> sparsifier = sparsify(model, optimizer, density=0.2, total_steps=1000)
+    >>> sparsifier.topology
+    Topology(2 sites, 44 of 220 weights, density 0.2)
+    >>> int(model[0].weight.count_nonzero() + model[2].weight.count_nonzero())
+    44
     """
     if density is not None and sparsity is not None:
         raise RegrowError(f"density={density:g} and sparsity={sparsity:g} say the same thing; give one")

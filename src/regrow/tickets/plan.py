@@ -80,6 +80,12 @@ def edst(
         escape: q, share of the weights replaced before tickets 2..M.
         fraction: p from one escape to the next (exploration and first refinement are one such stretch), instead of the
             method's own schedule in each phase: constant on CIFAR, cosine on ImageNet.
+
+    >>> plan = edst(explore_steps=150, refine_steps=100, tickets=3)
+    >>> [(phase.steps, phase.explore) for phase in plan]
+    [(150, 0.0), (100, 0.0), (100, 0.8), (100, 0.8)]
+    >>> capture_steps(plan)
+    (250, 350, 450)
     """
     stages = (refine_steps - refine_steps // 2, refine_steps // 2) if isinstance(refine_steps, int) else refine_steps
     *begins, refine = accumulate(stages)

@@ -94,6 +94,11 @@ class CIA:
         prune: back to density; None leaves the union.
         each: prune after every ticket, as in the paper's algorithm 1: what is pruned is forgotten. By default once, at
             the end, from the exact mean.
+
+    >>> weights = torch.tensor([[4.0, 2.0, 0.0]]), torch.tensor([[4.0, 0.0, 6.0]])
+    >>> tickets = [Ticket({"weight": w[w != 0]}, Topology.of({"weight": w}), {}) for w in weights]
+    >>> superpose(tickets, CIA()).state_dict()["weight"]
+    tensor([[4., 0., 3.]])
     """
 
     def __init__(self, prune: PruneBack | None = GLOBAL, *, each: bool = False) -> None:

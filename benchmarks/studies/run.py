@@ -20,7 +20,7 @@ from time import process_time
 from typing import Any
 
 from benchmarks.studies import study as studies
-from benchmarks.studies.measures import Measures, measured
+from benchmarks.studies.measures import measured
 from benchmarks.studies.study import Pair, Result, Study
 
 from regrow.core.errors import RegrowError, choose
@@ -97,16 +97,14 @@ def _train(study: Study, home: Path, pair: Pair, device: str) -> Result:
     keep(recipe, folder)
     with launched(device) as fabric:
         outcome = fit(job_of(recipe, pair[1]), folder, fabric)
-    facts = {
+    facts = _spent([outcome]) | {
         "test_accuracy": outcome["test_accuracy"],
         "test_nll": outcome["test_loss"],
         "val_accuracy": outcome["val_accuracy"],
         "exploration_rate": outcome["exploration_rate"],
         "density": outcome["density"],
-        "steps": outcome["steps"],
-        "seconds": round(outcome["seconds"], 2),
     }
-    return facts | (_measured(study.measures, Subject.of(folder.path), [outcome]) if study.measures else {})
+    return facts | (measured(Subject.of(folder.path), study.measures) if study.measures else {})
 
 
 def _derive(study: Study, home: Path, pair: Pair) -> Result:
@@ -120,15 +118,17 @@ def _derive(study: Study, home: Path, pair: Pair) -> Result:
         subject = Subject.of(path)
     else:
         subject = Subject.together(Subject.of(folder.path) for folder in folders)
-    facts = {key: sum(outcome[key] for outcome in outcomes) for key in ("steps", "seconds")}
     shares = {key: outcomes[0][key] for key in ("exploration_rate", "density")}
-    return facts | shares | _measured(study.measures, subject, outcomes)
+    return _spent(outcomes) | shares | measured(subject, study.measures)
 
 
-def _measured(measures: Measures, subject: Subject, outcomes: Sequence[Result]) -> Result:
-    """What was measured, and FLOPs of training as a share of one dense run of reference length."""
-    training = sum(outcome["flops"]["training_ratio"] for outcome in outcomes)
-    return {"training_flops": training, **measured(subject, measures)}
+def _spent(outcomes: Sequence[Result]) -> Result:
+    """On all of the runs: steps, seconds, and FLOPs of training as a share of one dense run of reference length."""
+    return {
+        "steps": sum(outcome["steps"] for outcome in outcomes),
+        "seconds": round(sum(outcome["seconds"] for outcome in outcomes), 2),
+        "training_flops": sum(outcome["flops"]["training_ratio"] for outcome in outcomes),
+    }
 
 
 def source_now(home: Path) -> Source:

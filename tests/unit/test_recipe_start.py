@@ -83,6 +83,16 @@ def test_a_mask_by_its_path(tmp_path: Path) -> None:
     assert not torch.equal(plain.model.state_dict()["fc1.bias"], state["fc1.bias"])
 
 
+def test_every_seed_its_own_mask(tmp_path: Path) -> None:
+    digests = []
+    for seed in (0, 1):
+        lent = job(seed, topology="snip").sparsifier
+        assert lent is not None
+        masks.write(lent.topology, tmp_path / f"mask_{seed}.npz")
+        digests.append(lent.topology.digest())
+    assert [topology(seed, topology=str(tmp_path / "mask_{seed}.npz")) for seed in (0, 1)] == digests
+
+
 def test_a_run_from_a_saliency_resumes_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is scored again on the way is replaced by what the checkpoint holds."""
     monkeypatch.chdir(tmp_path)  # outside any repository: no commit to change while the test runs

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+
+import torch
+from torch import Tensor
 
 from regrow.core.schedules import Every, Schedule
 from regrow.core.topology import Shape
@@ -30,9 +34,6 @@ def forecast(
 ) -> list[Rates]:
     """R_s at the start and after each update of a run that grows at random, exactly as many as it drops.
 
-    Per layer of density D:  R_0 = D,  R_{k+1} = R_k + (1 - R_k) q_k,  q_k = p_k D / (1 - D + p_k D): all that was never
-    active is among the 1 - D + p_k D where p_k D grow. Growth by gradient explores less; measure it instead.
-
     Args:
         shapes: of each site's weight.
         densities: of each site, in (0, 1], constant during the run.
@@ -40,24 +41,37 @@ def forecast(
         every: the method's updates.
         total_steps: optimizer steps of the run.
     """
-    layers = {name: densities[name] for name in shapes}
-    course = [_rates(0, layers, shapes)]
-    for step in _updates(every, total_steps):
-        p = fraction(every.progress(step, total_steps))
-        layers = {name: rate + (1.0 - rate) * _reach(p, densities[name]) for name, rate in layers.items()}
-        course.append(_rates(step, layers, shapes))
-    return course
+    steps = list(_updates(every, total_steps))
+    rates = explored(densities, [fraction(every.progress(step, total_steps)) for step in steps])
+    overall = total(shapes, rates).tolist()
+    layers = [dict(zip(densities, row, strict=True)) for row in rates.tolist()]
+    return [Rates(*row) for row in zip([0, *steps], layers, overall, strict=True)]
 
 
-def _reach(p: float, density: float) -> float:
-    """q: the chance that an inactive weight grows in one update; nothing is inactive in a dense layer."""
-    return p * density / (1.0 - density + p * density) if density < 1.0 else 0.0
+def explored(densities: Mapping[str, float], fractions: Sequence[float], reach: float = math.inf) -> Tensor:
+    """R_s of each layer at the start and after each update, [updates + 1, layers], double.
+
+    At random, in a layer of density D:  R_0 = D,  R_{k+1} = R_k + (1 - R_k) q_k,  q_k = p_k D / (1 - D + p_k D): all
+    that was never active is among the 1 - D + p_k D where p_k D grow. So 1 - R_k = (1 - D) exp(-sum ln(1 + p D / (1 -
+    D))). Growth by gradient takes the same places again and again: there the exponent is 1 / (1 + x / reach) of that,
+    x = sum of p so far, a law that fits what was measured.
+
+    Args:
+        densities: D of each layer, constant during the run; a dense one has nothing to explore.
+        fractions: p of each update.
+        reach: how often the weights are replaced until half as much is found as at random.
+    """
+    density = torch.tensor(list(densities.values()), dtype=torch.float64)
+    p = torch.tensor([0.0, *fractions], dtype=torch.float64)[:, None]
+    exponent = torch.log1p(p * (density / (1.0 - density)).nan_to_num(posinf=0.0)).cumsum(0)
+    return 1.0 - (1.0 - density) * torch.exp(-exponent / (1.0 + p.cumsum(0) / reach))
+
+
+def total(shapes: Mapping[str, Shape], rates: Tensor) -> Tensor:
+    """Of all layers together, each by its number of weights: [..., layers] -> [...]."""
+    size = torch.tensor([prod(shape) for shape in shapes.values()], dtype=torch.float64)
+    return rates @ (size / size.sum())
 
 
 def _updates(every: Every, total_steps: int) -> Iterator[int]:
     return (step for step in range(every.interval, total_steps + 1, every.interval) if every.due(step, total_steps))
-
-
-def _rates(step: int, layers: Mapping[str, float], shapes: Mapping[str, Shape]) -> Rates:
-    size = {name: prod(shape) for name, shape in shapes.items()}
-    return Rates(step, layers, sum(layers[name] * size[name] for name in size) / sum(size.values()))

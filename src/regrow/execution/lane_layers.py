@@ -5,7 +5,8 @@ What knows nothing of channels is torch's own, as fast on lanes, and keeps them:
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,35 +15,42 @@ from regrow.execution.lane_norms import in_image_lanes
 from regrow.execution.sparse_layer import empty
 
 
-class _Sideways(nn.Module):
+def _sideways(pool: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """For layers to which channels are what samples are: with these exchanged, images in lanes are what torch calls
     channels_last, on which it is fast; exchanged again, what it gives is in lanes."""
+    return pool(x.transpose(0, 1)).transpose(0, 1) if in_image_lanes(x) else pool(x)
 
-    plain: ClassVar[type[nn.Module]]
 
-    def forward(self, input: Tensor) -> Any:
-        if not in_image_lanes(input) or getattr(self, "return_indices", False):
-            return super().forward(input)
-        return super().forward(input.transpose(0, 1)).transpose(0, 1)
+class LaneMaxPool2d(nn.MaxPool2d):
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) if self.return_indices else _sideways(super().forward, input)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return empty, (self.plain,), self.__dict__
+        return empty, (nn.MaxPool2d,), self.__dict__
 
 
-class LaneMaxPool2d(_Sideways, nn.MaxPool2d):
-    plain = nn.MaxPool2d
+class LaneAvgPool2d(nn.AvgPool2d):
+    def forward(self, input: Tensor) -> Tensor:
+        return _sideways(super().forward, input)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return empty, (nn.AvgPool2d,), self.__dict__
 
 
-class LaneAvgPool2d(_Sideways, nn.AvgPool2d):
-    plain = nn.AvgPool2d
+class LaneAdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
+    def forward(self, input: Tensor) -> Tensor:
+        return _sideways(super().forward, input)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return empty, (nn.AdaptiveAvgPool2d,), self.__dict__
 
 
-class LaneAdaptiveAvgPool2d(_Sideways, nn.AdaptiveAvgPool2d):
-    plain = nn.AdaptiveAvgPool2d
+class LaneAdaptiveMaxPool2d(nn.AdaptiveMaxPool2d):
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) if self.return_indices else _sideways(super().forward, input)
 
-
-class LaneAdaptiveMaxPool2d(_Sideways, nn.AdaptiveMaxPool2d):
-    plain = nn.AdaptiveMaxPool2d
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return empty, (nn.AdaptiveMaxPool2d,), self.__dict__
 
 
 class RowConv2d(nn.Conv2d):
@@ -55,9 +63,12 @@ class RowConv2d(nn.Conv2d):
         return empty, (nn.Conv2d,), self.__dict__
 
 
-class LaneConv2d(RowConv2d):
-    """The same before a sparse one: what it gives is in lanes."""
+class LaneConv2d(nn.Conv2d):
+    """nn.Conv2d that stays dense, before a sparse one: what it gives is in lanes."""
 
     def forward(self, input: Tensor) -> Tensor:
-        y = super().forward(input)
+        y = super().forward(images.rows(input) if in_image_lanes(input) else input)
         return images.lanes(y) if y.dim() == 4 else y
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return empty, (nn.Conv2d,), self.__dict__

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 from torch import nn
 
 from regrow.execution.fused import fused, plain
-from regrow.execution.lane_layers import LaneAdaptiveAvgPool2d, LaneAdaptiveMaxPool2d, LaneAvgPool2d, LaneMaxPool2d
+from regrow.execution.lane_layers import (
+    LaneAdaptiveAvgPool2d,
+    LaneAdaptiveMaxPool2d,
+    LaneAvgPool2d,
+    LaneConv2d,
+    LaneMaxPool2d,
+    RowConv2d,
+)
 from regrow.execution.lane_norms import LaneBatchNorm1d, LaneBatchNorm2d, LaneLayerNorm
 from regrow.execution.sparse_attention import SparseAttention, SparseEncoder, SparseEncoderLayer
+from regrow.execution.sparse_conv import SparseConv2d
 from regrow.execution.sparse_linear import SparseLinear
 from regrow.execution.sparse_sites import Place
 
@@ -34,6 +43,7 @@ def take_over(model: nn.Module, places: Iterable[Place] = ()) -> list[nn.Module]
         if place.attention is not None and isinstance(place.layer, SparseLinear):
             projections.setdefault(place.attention, {})[place.leaf] = place.layer
     swaps = {module: kind for module in model.modules() if (kind := SWAPS.get(type(module)) or fused(module))}
+    swaps |= _dense_convolutions(model)
     changed = [*swaps]
     for module, kind in swaps.items():
         module.__class__ = kind
@@ -46,8 +56,21 @@ def take_over(model: nn.Module, places: Iterable[Place] = ()) -> list[nn.Module]
     return changed
 
 
+def _dense_convolutions(model: nn.Module) -> dict[nn.Module, type[nn.Module]]:
+    """Those among sparse ones: what the next one in the model wants is what each gives."""
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    if not any(isinstance(layer, SparseConv2d) for layer in layers):
+        return {}
+    following = pairwise([*layers, None])
+    return {
+        layer: LaneConv2d if isinstance(after, SparseConv2d) else RowConv2d
+        for layer, after in following
+        if type(layer) is nn.Conv2d
+    }
+
+
 def give_back(changed: Iterable[nn.Module]) -> None:
-    back = {ours: theirs for theirs, ours in SWAPS.items()}
+    back = {ours: theirs for theirs, ours in SWAPS.items()} | dict.fromkeys((LaneConv2d, RowConv2d), nn.Conv2d)
     for module in changed:
         if isinstance(module, SparseAttention):
             module.leave()

@@ -148,9 +148,10 @@ class Recipe(Spec):
     tweaks: Annotated[tuple[Annotated[TweakSpec, BeforeValidator(named)], ...], Strict(False)] = Field(
         (), description="changes of training, a list such as [soft-activation, {name: ghost-skip, until: 0.4}]"
     )
-    backend: Literal["masked", "sparse"] = Field(
+    backend: Literal["masked", "sparse", "auto"] = Field(
         "masked",
-        description="masked (dense arithmetic), or sparse: only the weights that exist are stored and computed",
+        description="masked (dense arithmetic), sparse (only the weights that exist are stored and computed), or auto: "
+        "layer by layer what is faster, measured in the first training step",
     )
     threads: int | None = Field(None, gt=0, description="CPU threads; torch decides when null")
 
@@ -181,7 +182,9 @@ class Recipe(Spec):
         if self.method is not None and self.density is None and self.topology.name != MASK:
             raise ValueError(f"has method {self.method.name!r} but no `density`: add one, such as `density: 0.1`")
         if self.method is None and self.backend != "masked":
-            raise ValueError("has `backend: sparse` but no `method`: add one, such as `method: rigl-itop`, or drop it")
+            raise ValueError(
+                f"has `backend: {self.backend}` but no `method`: add one, such as `method: rigl-itop`, or drop it"
+            )
         if self.method is None and self.density is not None:
             raise ValueError("has a `density` but no `method`: add one, such as `method: rigl-itop`, or drop it")
         if self.method is None and self.tweaks:

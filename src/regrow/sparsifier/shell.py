@@ -136,6 +136,11 @@ class Sparsifier:
         return self.topology.density
 
     @property
+    def decision(self) -> dict[str, Any] | None:
+        """What `backend="auto"` has decided, and the seconds that speak for it."""
+        return stored(self.backend)
+
+    @property
     def exploration_rate(self) -> float:
         """R_s, the share of weights ever active (Liu et al. 2021, arXiv:2102.02887)."""
         return self._explored.density
@@ -177,10 +182,7 @@ class Sparsifier:
         return self.model
 
     def frozen_copy(self) -> nn.Module:
-        """A plain copy of the model as it is now, on no optimizer: for EMA, evaluation and keeping.
-
-        `copy.deepcopy` gives the same weights; neither copy carries the sparsifier, so neither may be trained sparsely.
-        """
+        """A plain copy of the model as it is now, as `copy.deepcopy` makes it: to keep, not to train sparsely."""
         return copy.deepcopy(self.model).requires_grad_(False)
 
     def state_dict(self) -> dict[str, Any]:
@@ -191,7 +193,7 @@ class Sparsifier:
             "topology": self.topology.pack(),
             "explored": self.explored.pack(),
             "buffers": self.backend.buffers(),
-            "decision": stored(self.backend),
+            "decision": self.decision,
             "exploration": self._exploration,
             "weight_steps": self._tally.count(self.topology, self.step),
         }

@@ -132,8 +132,8 @@ class Harvest:
         return self.job.loss(*self._answers(ticket, "val")).item()
 
     def _answers(self, ticket: Ticket, split: str = "test") -> tuple[Tensor, Tensor]:
-        backend = self.job.sparsifier.backend_name if self.job.sparsifier else "masked"
-        model = load(ticket, self._plain(), backend).to(self.fabric.device)
+        sparse = self.job.sparsifier is not None and self.job.sparsifier.backend_name == "sparse"
+        model = load(ticket, self._plain(), "sparse" if sparse else "masked").to(self.fabric.device)
         found = answers(model, self.job.data, split, self.fabric)
         if found is None:
             raise RegrowError(f"tickets are judged on the {split} split, which is empty")

@@ -230,6 +230,8 @@ class _Run:
                 "surroundings": self.surroundings,
             }
             checkpoint.save(self.folder.checkpoint, content_of(self.job, self.step) | here)
+            if self.job.sparsifier and (decision := self.job.sparsifier.decision):
+                record.write_json(self.folder.decision, decision)
 
     def _share_loss(self) -> float:
         """The epoch's loss so far, its mean over ranks, which every rank goes on from: what a checkpoint can hold."""

@@ -54,6 +54,11 @@ class RunFolder:
         """The page that shows it."""
         return self.path / "report.html"
 
+    @property
+    def decision(self) -> Path:
+        """What `backend: auto` has decided, and from which seconds."""
+        return self.path / "decision.json"
+
     def topology(self, step: int) -> Path:
         """The packed topology after `step` optimizer steps."""
         return self.path / "topology" / f"{step}.pt"
@@ -76,6 +81,11 @@ class RunFolder:
     def evaluation(self) -> Path:
         """What `regrow evaluate` found."""
         return self.path / "evaluation.json"
+
+    @property
+    def exported(self) -> Path:
+        """The folder of what `regrow export` writes."""
+        return self.path / "export"
 
     @property
     def finished(self) -> bool:

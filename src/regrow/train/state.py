@@ -109,6 +109,7 @@ def final_state(job: Job) -> Record:
         "numel": sparsifier.topology.numel if sparsifier else parameters,
         "parameters": parameters,
         "backend": sparsifier.backend_name if sparsifier else None,
+        "decision": sparsifier.decision if sparsifier else None,
         "bytes": held_bytes(job),
         "bytes_topology": topology_bytes(job),
         "topology_digest": sparsifier.topology.digest() if sparsifier else None,

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from regrow.cli.options import Runs
+from regrow.cli.report import write
 from regrow.cli.tables import print_comparison
 from regrow.cli.training import train
 
@@ -26,7 +27,9 @@ def demo(runs: Runs = Path("runs")) -> None:
     chosen = [wanted(recipe, recipe.seeds[0], runs) for recipe in recipes]
     train(chosen, None)
     print_comparison([folder for _, folder in chosen])
-    typer.echo(ABOUT.format(runs=runs, last=chosen[-1][1].path))
+    page = runs / "report.html"
+    write([folder.path for _, folder in chosen], runs, page)
+    typer.echo(ABOUT.format(runs=runs, last=chosen[-1][1].path, page=page))
 
 
 ABOUT = """\
@@ -46,4 +49,6 @@ The runs are in {runs}/. Next:
   regrow bench                                        # dense, bf16, masked and sparse training steps side by side
   regrow run demo/rigl-itop --set density=0.02 --seeds 0,1,2,3,4
   regrow run itop/fashion-mnist-mlp-rigl-small        # minutes; needs Fashion-MNIST (downloaded, or --data-root)
-  regrow compare {runs}"""
+  regrow compare {runs}
+
+All of it on one page, to open in a browser: {page}"""

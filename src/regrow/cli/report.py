@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from regrow.cli.tables import gathered
+from regrow.cli.verb import say
 
 
 def report(
@@ -17,15 +19,17 @@ def report(
     ] = None,
 ) -> None:
     """One HTML page that needs no network: accuracy against cost, curves, topology, calibration, tickets, recipes."""
-    typer.echo(str(write(runs, out)))
+    target = out or runs / "report.html"
+    write([runs], runs, target)
+    typer.echo(target)
 
 
-def write(path: Path, out: Path | None = None) -> Path:
-    """Write the page of a folder and say what had to be left out of it; returns where it is."""
+def write(paths: Sequence[Path], root: Path, target: Path) -> None:
+    """Write the page of the runs at these paths, which are all in `root`; what cannot be read is left out by name."""
     from regrow.report.page import page
     from regrow.train import atomic
 
-    found = gathered([path])
-    target = out or path / "report.html"
-    atomic.write(target, page(found, path).encode())
-    return target
+    found = gathered(paths)
+    atomic.write(target, page(found, root).encode())
+    for one in found.skipped:
+        say(f"left out: {one.path}: {one.reason}", style="yellow")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from regrow.recipe.schema import Recipe
+    from regrow.train.job import Job
     from regrow.train.paths import RunFolder
 
 Wanted = tuple["Recipe", "RunFolder"]  # the recipe's first seed is the run's
@@ -59,8 +60,22 @@ def _train(recipe: Recipe, folder: RunFolder, data_root: Path | None, fabric: Fa
     if leading() and (shorter := keep(recipe, folder)):  # only now: a refused recipe leaves nothing behind
         say(f"{folder.path}: goes on where {shorter.path} has got to")
     title = f"{recipe.name}{'' if recipe.density is None else f' {recipe.density:g}'} seed {recipe.seeds[0]}"
-    with watched(title, Console(stderr=True)) as tell:
+    with watched(title, Console(stderr=True), _dense_epoch(job, folder)) as tell:
         fit(job, folder, fabric, tell, on_difference=lambda words: say(words, style="yellow"))
+
+
+def _dense_epoch(job: Job, folder: RunFolder) -> float | None:
+    """Seconds per epoch of the dense runs beside this one, of its size, data, batch and surroundings."""
+    from regrow.report.pace import dense_epoch
+
+    if job.sparsifier is None:
+        return None
+    unheld = (
+        job.sparsifier.topology.numel - job.sparsifier.topology.nnz if job.sparsifier.backend_name == "sparse" else 0
+    )
+    parameters = sum(p.numel() for p in job.model.parameters()) + unheld
+    like = {"data": job.data.name, "batch_size": job.batch_size, "parameters": parameters}
+    return dense_epoch(folder.path.parent.parent, like | ({"threads": job.threads} if job.threads else {}))
 
 
 def _other_commit(folder: RunFolder) -> str:

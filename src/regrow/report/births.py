@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import sqrt
 
 from regrow.report.cells import Cell
 from regrow.report.figure import Figure
@@ -11,7 +12,7 @@ from regrow.report.read import Run
 from regrow.report.words import percent
 from regrow.train.record import Record
 
-SHADES = 10
+SHADES = 10  # of the square root, so that a tenth can still be seen
 
 
 def births(cell: Cell, run: Run) -> Figure | None:
@@ -22,13 +23,13 @@ def births(cell: Cell, run: Run) -> Figure | None:
     width = rows[-1]["births"]["width"]
     counts = [_binned(row["births"], width) for row in rows]
     bins, total = max(map(len, counts)), sum(counts[-1])
-    plot = Plot().axes([rows[0]["epoch"] - 1, rows[-1]["epoch"]], [0, (bins - 1) * width + 1])
+    plot = Plot().axes([rows[0]["epoch"] - 1, rows[-1]["epoch"]], [-width, (bins - 1) * width], tight=True)
     plot.x_axis("epoch →").y_axis("epoch of birth")
     tall, wide = (plot.bottom - plot.top) / bins, (plot.right - plot.left) / len(rows)
     born = [max((row[b] for row in counts if b < len(row)), default=0) or 1 for b in range(bins)]
     shades: dict[int, list[str]] = {}
     for b in range(bins):
-        levels = [round(SHADES * row[b] / born[b]) if b < len(row) else 0 for row in counts]
+        levels = [round(SHADES * sqrt(row[b] / born[b])) if b < len(row) else 0 for row in counts]
         for start, length, level in _runs(levels):
             x, y, w = plot.left + start * wide, plot.bottom - (b + 1) * tall, length * wide
             shades.setdefault(level, []).append(f"M{x:.1f} {y:.1f}h{w:.1f}v{tall:.1f}h-{w:.1f}z")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from os.path import commonprefix
 from typing import Any
 
 from regrow.report.read import Run, as_text, by_recipe
@@ -68,15 +67,17 @@ class Cell:
 
 
 def cells(runs: Iterable[Run]) -> list[Cell]:
-    """A cell per recipe, in the order given."""
+    """A cell per recipe: dense first, kinds in the order given, the densest first."""
     groups = by_recipe(runs)
     kinds = _kinds([group[0] for group in groups])
     labels = _labels(groups, kinds)
     colours = _colours(zip(kinds, groups, strict=True))
-    return [
+    found = [
         Cell(group[0].name, label, kind, colours[kind], group)
         for group, label, kind in zip(groups, labels, kinds, strict=True)
     ]
+    order = {kind: (colours[kind] != 0, number) for number, kind in enumerate(dict.fromkeys(kinds))}
+    return sorted(found, key=lambda cell: (order[cell.kind], -(cell.recipe.get("density") or 1.0)))
 
 
 def best_of_kinds(found: Iterable[Cell], most: int = 8) -> list[Cell]:
@@ -107,8 +108,9 @@ def _kinds(firsts: list[Run]) -> list[str]:
     """The recipes' names without what they share, or the methods' where the names tell nothing."""
     names = [run.recipe["name"] for run in firsts]
     if len({*names}) > 1:
-        shared = commonprefix(names).rpartition("-")[0]
-        return [name[len(shared) :].strip("-") or name for name in names]
+        parts = [name.split("-") for name in names]
+        shared = next(i for i, word in enumerate([*parts[0], ""]) if any(p[i : i + 1] != [word] for p in parts))
+        return ["-".join(p[shared:]) or name for p, name in zip(parts, names, strict=True)]
     methods = [(run.recipe.get("method") or {"name": "dense"})["name"] for run in firsts]
     return methods if len({*methods}) > 1 else names
 

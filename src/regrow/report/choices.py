@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from regrow.report.cells import LABELS, Cell
+from regrow.report.cells import LABELS, Cell, flat
 from regrow.report.figure import Figure, Section
 from regrow.report.plot import WIDTH, Plot
 from regrow.report.read import as_text
@@ -13,6 +14,8 @@ from regrow.report.spread import Spread
 
 SHOWN = 12  # factors
 BARS = 10  # of a factor
+ROOM = 17  # letters of a bar's name
+PLAIN = ("none", "static")  # what others are compared with, where it is there
 
 Facts = Mapping[str, Any]
 
@@ -48,22 +51,23 @@ def _filled(cell: Cell, key: str) -> Any:
 
 
 def _factor(key: str, cells: Sequence[Cell], facts: Sequence[Facts]) -> Figure | None:
-    names = _names([found[key] for found in facts])
     groups: dict[str, dict[str, Cell]] = {}
-    for cell, found, name in zip(cells, facts, names, strict=True):
+    for cell, found in zip(cells, facts, strict=True):
         rest = as_text({k: v for k, v in found.items() if k != key})
-        groups.setdefault(rest, {})[name] = cell
+        groups.setdefault(rest, {})[as_text(found[key])] = cell
     paired = [group for group in groups.values() if len(group) > 1]
-    if not paired:
+    counts = Counter(value for group in paired for value in group)
+    if not counts:
         return None
-    counts = {name: sum(name in group for group in paired) for name in dict.fromkeys(names)}
-    reference = max(counts, key=lambda name: (counts[name], -list(counts).index(name)))
+    names = _names({as_text(found[key]): found[key] for found in facts if as_text(found[key]) in counts})
+    plain = [value for value in counts if names[value] in PLAIN]
+    reference = plain[0] if plain else counts.most_common(1)[0][0]
     gains = {
-        name: spread
-        for name in counts
-        if name != reference and (spread := Spread.of(_differences(paired, reference, name)))
+        names[value]: spread
+        for value in counts
+        if value != reference and (spread := Spread.of(_differences(paired, reference, value)))
     }
-    return _drawn(key, reference, dict(list(gains.items())[:BARS])) if gains else None
+    return _drawn(key, names[reference], dict(list(gains.items())[:BARS])) if gains else None
 
 
 def _differences(paired: Sequence[Mapping[str, Cell]], reference: str, name: str) -> list[float]:
@@ -96,32 +100,35 @@ def _drawn(key: str, reference: str, gains: Mapping[str, Spread]) -> Figure:
         if spread.half:
             low, high = (plot.x.at(100 * (spread.mean + sign * spread.half)) for sign in (-1, 1))
             plot.mark(f"M{low:.1f} {y:.1f}H{high:.1f}", "whisker ink")
-        plot.text(plot.left - 8, y + 3.8, name[:17], "end")
+        plot.text(plot.left - 8, y + 3.8, name[:ROOM], "end")
         plot.text(WIDTH - 2, y + 3.8, f"{100 * spread.mean:+.2f}", "end")
     best = max(gains, key=lambda name: gains[name].mean)
-    sign = "gains" if gains[best].mean > 0 else "loses least,"
+    sign = "gains" if gains[best].mean > 0 else "loses least," if len(gains) > 1 else "loses"
     pairs = sum(spread.n for spread in gains.values())
     sure = " Lines: 95 % interval." if any(s.half for s in gains.values()) else ""
-    caption = f"Against {reference}, over {pairs} pairs of runs: {best} {sign} {abs(100 * gains[best].mean):.2f} points.{sure}"
-    title = f"{key}: {reference} or another"
+    points = f"{abs(100 * gains[best].mean):.2f} points"
+    caption = f"Against {reference}, {pairs} pair{'s' * (pairs > 1)} of runs: {best} {sign} {points}.{sure}"
+    title = f"{key.capitalize()}: against {reference}"
     return Figure(title, caption, plot.svg(f"{title}. {caption}"), plot.marks)
 
 
-def _names(values: Sequence[Any]) -> list[str]:
+def _names(values: Mapping[str, Any]) -> dict[str, str]:
     """Each value in a word or two, different for different values."""
-    names = [_name(value) for value in values]
-    meant: dict[str, set[str]] = {}
-    for name, value in zip(names, values, strict=True):
-        meant.setdefault(name, set()).add(as_text(value))
-    return [
-        f"{name} {sorted(meant[name]).index(as_text(value)) + 1}" if len(meant[name]) > 1 else name
-        for name, value in zip(names, values, strict=True)
-    ]
+    names = {text: _name(value) for text, value in values.items()}
+    for name in [name for name, count in Counter(names.values()).items() if count > 1]:
+        alike = [text for text in names if names[text] == name]
+        leaves = {text: dict(flat({"": values[text]})) for text in alike}
+        varied = [leaf for leaf in leaves[alike[0]] if len({as_text(leaves[text].get(leaf)) for text in alike}) > 1]
+        for text in alike:
+            told = ", ".join(f"{leaf.rpartition('.')[2]} {leaves[text].get(leaf)}" for leaf in varied[:2])
+            names[text] = f"{name}, {told}" if told else f"{name} {alike.index(text) + 1}"
+    return names
 
 
 def _name(value: Any) -> str:
     if isinstance(value, dict):
         return str(value.get("name", "as set"))
     if isinstance(value, list):
-        return f"{len(value)} of them" if len(value) > 1 else _name(value[0]) if value else "none"
+        joined = ", ".join(map(_name, value))
+        return joined or "none" if len(joined) < ROOM else f"{len(value)} of them"
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -89,7 +89,7 @@ def _dots(cell: Cell, price: float, tickets: bool) -> list[Priced]:
     )
     averaged = Spread.of((r.get("superposed") or {}).get("test_accuracy") for r in cell.results)
     for spread, word in ((together, "together"), (averaged, "averaged")):
-        if tickets and spread:
+        if tickets and spread and spread.mean != cell.accuracy.mean:
             dots.append(Priced(cell, f"{cell.label}, {word}", spread, price, True))
     return dots
 

@@ -62,7 +62,7 @@ def _over_time(cell: Cell, key: str, told: Told) -> Figure | None:
         plot.line(path, looks[name], f"{name}: {percent(ends[name])}")
     labelled = names if len(names) <= 6 else dict.fromkeys([names[0], least, most, names[-1]])
     plot.end_labels([(paths[name][-1], _short(name), looks[name]) for name in labelled])
-    caption = f"Darker is deeper. {words(most, ends[most])}, {words(least, ends[least])}."
+    caption = f"Stronger lines are deeper layers. {words(most, ends[most])}, {words(least, ends[least])}."
     title = f"{title}: {cell.label}"
     return Figure(title, caption, plot.svg(f"{title}. {caption}"), plot.marks)
 

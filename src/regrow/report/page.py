@@ -33,7 +33,7 @@ def page(found: Found, path: Path) -> str:
         title=_title(shown, path),
         facts=_facts(found.runs, shown),
         lead=_lead(shown),
-        results=_results(found.runs, shown),
+        results=_results(shown),
         sections=sections,
         made=made(shown),
         environments=environments(found.runs),
@@ -52,9 +52,9 @@ def sections_of(shown: Sequence[Cell]) -> list[Section]:
     return [section for section in drawn if section]
 
 
-def _results(runs: Sequence[Run], shown: Sequence[Cell]) -> Table:
+def _results(shown: Sequence[Cell]) -> Table:
     labels = {cell.folder: cell.label for cell in shown}
-    rows = compare(runs)
+    rows = compare(run for cell in shown for run in cell.runs)
     words = [in_words(row) for row in rows]
     names = [
         w["runs"].strip() if row.tickets else labels[row.runs] + w["runs"][len(row.runs) :]
@@ -100,11 +100,12 @@ def _lead(shown: Sequence[Cell]) -> str:
     if not known:
         return "No run is finished yet."
     cell, accuracy = max(known, key=lambda pair: pair[1].mean)
-    said = f"{cell.label} is the most accurate here: {percent(accuracy.mean)} on the test split"
+    seeds = "one seed" if accuracy.n == 1 else f"{accuracy.n} seeds"
+    said = f"{cell.label} is the most accurate here: {percent(accuracy.mean)} on the test split, {seeds}"
     dense = next((a for c, a in known if not c.sparse), None)
     flops = (cell.results[0]["flops"] or {}).get("training_ratio")
     if len(known) == 1:
-        said = f"{cell.label}: {percent(accuracy.mean)} on the test split"
+        said = f"{cell.label}: {percent(accuracy.mean)} on the test split, {seeds}"
     if flops and cell.sparse:
         said += f", for {percent(flops)} of the training FLOPs of dense"
     return said + (f", which reaches {percent(dense.mean)}." if dense and cell.sparse else ".")

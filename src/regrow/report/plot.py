@@ -36,10 +36,12 @@ class Plot:
         self._parts: list[str] = []
         self._taken: list[tuple[float, float, float, float]] = []
 
-    def axes(self, x: Sequence[float], y: Sequence[float], log: tuple[bool, bool] = (False, False)) -> Plot:
-        """Scales that hold these values; call before drawing."""
-        self.x = Scale.over(x, self.left, self.right, log[0], 0.04)
-        self.y = Scale.over(y, self.bottom, self.top, log[1])
+    def axes(
+        self, x: Sequence[float], y: Sequence[float], log: tuple[bool, bool] = (False, False), tight: bool = False
+    ) -> Plot:
+        """Scales that hold these values, and no more where `tight`; call before drawing."""
+        self.x = Scale.over(x, self.left, self.right, log[0], 0.0 if tight else 0.04)
+        self.y = Scale.over(y, self.bottom, self.top, log[1], 0.0 if tight else 0.06)
         return self
 
     def x_axis(self, title: str, percent: bool = False, ticks: Sequence[float] | None = None, unit: str = "") -> Plot:

@@ -11,7 +11,7 @@ from regrow.report.read import Run
 from regrow.report.words import percent, shown
 from regrow.train.record import Record
 
-SHOWN = 9  # diagrams
+SHOWN = 6  # diagrams
 
 System = tuple[Cell, str, Record]  # of a run: the name of a predictor, and what is known of it
 
@@ -88,8 +88,8 @@ def _corruptions(systems: Sequence[System]) -> Figure | None:
     means = {name: _mean([row for kind in kinds for row in found[kind]]) or 0.0 for name, found in worn}
     best = max(means, key=means.__getitem__)
     caption = (
-        f"Accuracy in percent under each corruption, mean over severities; darker is better. "
-        f"{hardest.replace('_', ' ').capitalize()} hurts most; {best} holds up best, at {percent(means[best])} on average."
+        f"Accuracy in percent under each corruption, mean over severities; stronger is better. "
+        f"{hardest.replace('_', ' ').capitalize()} hurts most; {best} holds up best, at {percent(means[best])}."
     )
     names = [kind.replace("_", " ") for kind in kinds]
     return heat("Corrupted inputs", caption, names, [name for name, _ in worn], values, "{:.1f}", 100)
@@ -101,7 +101,7 @@ def _severities(cell: Cell, name: str, system: Record) -> Figure | None:
         return None
     values = [[row.get("accuracy") for row in found] for found in kinds.values()]
     title = f"Corruptions by severity: {name}"
-    caption = "Accuracy in percent, from the mildest severity (left) to the hardest; darker is better."
+    caption = "Accuracy in percent, from the mildest severity (left) to the hardest; stronger is better."
     columns = [str(1 + at) for at in range(max(map(len, values)))]
     return heat(title, caption, [kind.replace("_", " ") for kind in kinds], columns, values, "{:.1f}", 100)
 

@@ -21,13 +21,13 @@ class Scale:
     log: bool = False
 
     @classmethod
-    def over(cls, values: Iterable[float], start: float, end: float, log: bool = False, pad: float = 0.06) -> Scale:
+    def over(cls, values: Iterable[float], start: float, end: float, log: bool = False, pad: float = 0.05) -> Scale:
         """Wide enough for the values and a little more."""
         known = [v for v in values if v > 0 or not log]
         low, high = min(known, default=0.0 if not log else 0.1), max(known, default=1.0)
         if log:
             low, high = log10(low), log10(high)
-        room = pad * (high - low) or 0.05 * abs(high) or 0.5
+        room = pad * (high - low) if high > low else 0.05 * abs(high) or 0.5
         low, high = low - room, high + room
         return cls(10**low, 10**high, start, end, True) if log else cls(low, high, start, end)
 

@@ -13,6 +13,7 @@ from regrow.report.words import percent, short
 from regrow.train.record import Record
 
 SHOWN = 4  # recipes
+BARRIER = 0.1  # the loss barrier at which recipes refuse to average
 
 
 def tickets(cells: Sequence[Cell]) -> Section | None:
@@ -60,7 +61,9 @@ def _overlap(cell: Cell, run: Run, apart: Record) -> Figure | None:
 
 
 def _paths(cell: Cell, paths: Sequence[Record]) -> Figure:
-    plot = Plot(right=74).axes([0, 1], [loss for path in paths for loss in path["loss"] if loss is not None])
+    losses = [loss for path in paths for loss in path["loss"] if loss is not None]
+    level = sum(losses) / max(len(losses), 1)
+    plot = Plot(right=74).axes([0, 1], [*losses, 0.9 * level, 1.1 * level])
     plot.x_axis("from ticket 0 to the other →", ticks=[0, 0.25, 0.5, 0.75, 1]).y_axis("validation loss")
     ends, heights = [], []
     for number, path in enumerate(paths, 1):
@@ -74,12 +77,9 @@ def _paths(cell: Cell, paths: Sequence[Record]) -> Figure:
         heights.append(max(loss - (1 - a) * first - a * last for a, loss in points))
     plot.end_labels(ends)
     height = max(heights, default=0.0)
-    apart = (
-        "they lie in one basin, and may be averaged" if height < 0.1 else "a barrier: their average would be worth less"
-    )
-    caption = (
-        f"Loss on the straight line between two tickets. It rises by at most {short(height)} above its ends: {apart}."
-    )
+    rise = f"rises by {short(height)} above its ends" if height > 1e-3 * level else "does not rise above its ends"
+    basin = "they lie in one basin, and may be averaged" if height < BARRIER else "their average would be worth less"
+    caption = f"Validation loss on the straight line between two tickets. It {rise}: {basin}."
     title = f"Between tickets: {cell.label}"
     return Figure(title, caption, plot.svg(f"{title}. {caption}"), plot.marks)
 

@@ -3,7 +3,6 @@
 Each rank decides alike; nothing of regrow's is broadcast. Run it again and it goes on from its checkpoint.
 """
 
-import sys
 from pathlib import Path
 
 import torch
@@ -19,8 +18,8 @@ import regrow
 CHECKPOINT, EPOCHS = Path("runs/ddp.pt"), 6
 
 
-def main(last: int = EPOCHS) -> None:
-    dist.init_process_group("gloo")  # "nccl" on GPUs
+def train(last: int = EPOCHS) -> None:
+    """Epochs up to `last`, from the start or from the checkpoint."""
     images, labels = load_digits(return_X_y=True)
     data = TensorDataset(torch.tensor(images[:1400], dtype=torch.float32) / 16, torch.tensor(labels[:1400]))
     sampler = DistributedSampler(data, seed=0, drop_last=True)
@@ -51,9 +50,10 @@ def main(last: int = EPOCHS) -> None:
         x, y = torch.tensor(images[1400:], dtype=torch.float32) / 16, torch.tensor(labels[1400:])
         accuracy = (model.module(x).argmax(1) == y).float().mean()
         print(f"R_s {sparsifier.exploration_rate:.3f}, accuracy on the 397 images left out: {accuracy:.3f}")
-    dist.barrier()  # or gloo may abort at exit
-    dist.destroy_process_group()
+    dist.barrier()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else EPOCHS)
+    dist.init_process_group("gloo")  # "nccl" on GPUs
+    train()
+    dist.destroy_process_group()

@@ -51,9 +51,7 @@ def test_a_run_without_an_end_is_refused(lightning: ModuleType, tmp_path: Path) 
         lightning.train(tmp_path, lightning.Sparsify(density=0.1), epochs=-1)
 
 
-def test_several_optimizers_are_refused(
-    lightning: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_several_optimizers_are_refused(lightning: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def two(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
         return [torch.optim.SGD([p], lr=0.1) for p in (*model.parameters(),)[:2]]
 

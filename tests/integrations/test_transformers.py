@@ -37,9 +37,7 @@ def test_a_checkpoint_without_masks_is_refused(huggingface: ModuleType, tmp_path
     huggingface.train(tmp_path, huggingface.Sparsify(density=0.3, every=5), steps=10)
     (tmp_path / "checkpoint-5" / "sparsifier.pt").unlink()
     with pytest.raises(RegrowError, match=r"checkpoint-5/sparsifier\.pt is missing: .* topology='magnitude'"):
-        huggingface.train(
-            tmp_path, huggingface.Sparsify(density=0.3, every=5), 10, str(tmp_path / "checkpoint-5")
-        )
+        huggingface.train(tmp_path, huggingface.Sparsify(density=0.3, every=5), 10, str(tmp_path / "checkpoint-5"))
 
 
 def test_the_best_model_comes_with_its_masks(

@@ -8,8 +8,11 @@ from regrow.cli.bench import bench
 from regrow.cli.compare import compare
 from regrow.cli.demo import demo
 from regrow.cli.evaluate import evaluate
+from regrow.cli.export import export
 from regrow.cli.lottery import lottery
+from regrow.cli.plan import plan
 from regrow.cli.report import report
+from regrow.cli.results import results
 from regrow.cli.resume import resume
 from regrow.cli.run import run
 from regrow.cli.show import show
@@ -25,5 +28,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (demo, run, resume, show, evaluate, compare, report, bench, tickets, lottery, suite):
+_verbs = (demo, plan, run, resume, show, evaluate, compare, report, bench, tickets, export, lottery, suite, results)
+for _command in _verbs:
     app.command()(verb(_command))

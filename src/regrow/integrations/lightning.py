@@ -1,4 +1,4 @@
-"""Lightning: `Trainer(callbacks=[Sparsify(method="rigl", density=0.1)])` makes any LightningModule's training sparse."""
+"""Lightning: `Trainer(callbacks=[Sparsify(method="rigl", density=0.1)])` trains a LightningModule sparsely."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ def _total_steps(trainer: Trainer) -> int:
     steps = trainer.estimated_stepping_batches
     if steps in (-1, float("inf")):
         raise RegrowError(
-            "the trainer has no end (max_epochs=-1), but schedules need one: give max_steps, or Sparsify(total_steps=...)"
+            "the trainer has no end (max_epochs=-1), but schedules need one: give max_steps, or "
+            "Sparsify(total_steps=...)"
         )
     return int(steps)

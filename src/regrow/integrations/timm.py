@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from timm.utils import CheckpointSaver
+from timm.utils import CheckpointSaver  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
 from regrow.core.errors import RegrowError
 from regrow.sparsifier import Sparsifier

@@ -1,12 +1,10 @@
-"""Hugging Face: `Trainer(..., callbacks=[Sparsify(method="rigl", density=0.1)])` makes any Trainer's training sparse."""
+"""Hugging Face: `Trainer(..., callbacks=[Sparsify(method="rigl", density=0.1)])` trains a model sparsely."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-from torch.optim import Optimizer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from regrow.core.errors import RegrowError
@@ -34,14 +32,7 @@ class Sparsify(TrainerCallback):
         self.setup = setup
 
     def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        *,
-        model: nn.Module,
-        optimizer: Optimizer,
-        **rest: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **parts: Any
     ) -> None:
         if args.load_best_model_at_end and self.setup.get("backend") == "sparse":
             raise RegrowError(
@@ -50,7 +41,7 @@ class Sparsify(TrainerCallback):
             )
         setup = self.setup if self.setup.get("plan") else {"total_steps": state.max_steps} | self.setup
         saved = read(_loaded(args, state)) if state.global_step else None
-        self.sparsifier = take_up(model, optimizer, saved, **setup)
+        self.sparsifier = take_up(parts["model"], parts["optimizer"], saved, **setup)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
         if args.should_save:

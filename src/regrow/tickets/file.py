@@ -28,13 +28,18 @@ _CODE = "positions:"
 
 def save(ticket: Ticket, path: Path) -> None:
     """Write `ticket` to `path`, whole or not at all."""
+    files.write(path, content_of(ticket))
+
+
+def content_of(ticket: Ticket) -> bytes:
+    """What its file holds."""
     topology = ticket.topology
     tensors = {key: value.detach().cpu().contiguous() for key, value in ticket.state.items()}
     tensors |= {_CODE + name: packing.pack(topology.index(name), topology.numel_of(name)) for name in topology}
     words = {"sites": topology.shapes, "meta": ticket.meta, "tied": ticket.tied}
     metadata = {KEY: str(FORMAT), **{key: json.dumps(value) for key, value in words.items()}}
     metadata["sha256"] = _checksum(tensors, metadata)
-    files.write(path, serialised({name: tensor.clone() for name, tensor in tensors.items()}, metadata))
+    return serialised({name: tensor.clone() for name, tensor in tensors.items()}, metadata)
 
 
 def load(path: Path) -> Ticket:

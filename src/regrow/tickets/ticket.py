@@ -60,6 +60,7 @@ class Ticket:
         topology = (on.topology if isinstance(on, Sparsifier) else on).to("cpu")
         model = unwrap_model(model)
         parts, held, tied = locate(model, topology), held_state(model), _tied(model, topology)
+        _refuse_tied_later(topology, tied)
         state = {key: value for key, value in held.items() if key not in tied}
         for whole in dict.fromkeys(parameter_of(name) for name in topology):
             state.pop(whole)
@@ -188,6 +189,14 @@ def _beside(model: nn.Module, parts: Mapping[str, Part]) -> list[Part]:
     return [
         part for name, part in locate(model, [f"{w}[{p}]" for w in fused for p in FUSED]).items() if name not in parts
     ]
+
+
+def _refuse_tied_later(topology: Topology, tied: Mapping[str, str]) -> None:
+    """Two sites cannot be one weight."""
+    for name in (name for name in map(parameter_of, topology) if name in tied):
+        raise RegrowError(
+            f"{tied[name]!r} and {name!r} are two sites, but now they are one weight: tie weights before sparsify"
+        )
 
 
 def _tied(model: nn.Module, topology: Topology) -> dict[str, str]:

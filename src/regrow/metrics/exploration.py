@@ -64,13 +64,13 @@ def explored(densities: Mapping[str, float], fractions: Sequence[float], reach: 
     density = torch.tensor(list(densities.values()), dtype=torch.float64)
     p = torch.tensor([0.0, *fractions], dtype=torch.float64)[:, None]
     exponent = torch.log1p(p * (density / (1.0 - density)).nan_to_num(posinf=0.0)).cumsum(0)
-    return 1.0 - (1.0 - density) * torch.exp(-exponent / (1.0 + p.cumsum(0) / reach))
+    return density - (1.0 - density) * torch.expm1(-exponent / (1.0 + p.cumsum(0) / reach))
 
 
 def total(shapes: Mapping[str, Shape], rates: Tensor) -> Tensor:
     """Of all layers together, each by its number of weights: [..., layers] -> [...]."""
     size = torch.tensor([prod(shape) for shape in shapes.values()], dtype=torch.float64)
-    return rates @ (size / size.sum())
+    return (rates * size).sum(-1) / size.sum()
 
 
 def _updates(every: Every, total_steps: int) -> Iterator[int]:

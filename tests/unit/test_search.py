@@ -22,7 +22,7 @@ base:
   model: {name: mlp, hidden: [8]}
   optimizer: {name: sgd, lr: 0.1}
   epochs: 1
-  batch_size: 256
+  batch_size: 128
   method: {name: set-itop, every: {interval: 2}}
   density: 0.5
 search:

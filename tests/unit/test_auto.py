@@ -229,7 +229,7 @@ def test_a_block_is_decided_whole() -> None:
     model = Network()
     call: Any = ((torch.randn(4, 6),), {"scale": 2.0})
     sites = ["blocks.0.right.0.weight", "first.weight", "blocks.0.left.weight", "never.weight"]
-    units = trial._units(model, sites, trial._calls(model, call))
+    units = trial._units(model, sites, trial.calls_of(model, call))
     assert [(unit.name, unit.sites) for unit in units] == [
         ("first", ["first.weight"]),
         ("blocks.0", ["blocks.0.right.0.weight", "blocks.0.left.weight"]),

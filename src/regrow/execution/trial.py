@@ -66,13 +66,13 @@ def find(model: nn.Module, topology: Topology, call: Call) -> Found:
         return Found(())
     with torch.random.fork_rng(devices=[]):
         dense, sparse = _copied(model), _copied(model, topology, able)
-        units = _units(model, able, _calls(dense, call))
+        units = _units(model, able, calls_of(dense, call))
         _time(units, dense, sparse, call)
         mixed = chosen(units)
         ways = {"dense": dense, "sparse": sparse}
         if 0 < len(mixed) < len(able):
             ways["mixed"] = _copied(model, topology, mixed)
-        seconds = dict(zip(ways, _in_turn([_task(way, call) for way in ways.values()]), strict=True))
+        seconds = dict(zip(ways, in_turn([passes(way, call) for way in ways.values()]), strict=True))
     best = min(seconds, key=lambda way: seconds[way] / (MARGIN if way == "dense" else 1.0))
     return Found({"dense": (), "sparse": tuple(able), "mixed": tuple(mixed)}[best], seconds)
 
@@ -117,7 +117,7 @@ def _copied(model: nn.Module, topology: Topology | None = None, sites: Iterable[
     return made
 
 
-def _calls(model: nn.Module, call: Call) -> dict[str, Call]:
+def calls_of(model: nn.Module, call: Call) -> dict[str, Call]:
     """Module -> the arguments of its first call, in the order of these calls."""
     seen: dict[str, Call] = {}
 
@@ -164,10 +164,10 @@ def _within(inner: str, outer: str) -> bool:
 
 
 def _time(units: Sequence[Unit], dense: nn.Module, sparse: nn.Module, call: Call) -> None:
-    calls = [_calls(model, call) for model in (dense, sparse)]
+    calls = [calls_of(model, call) for model in (dense, sparse)]
     for unit in units:
-        tasks = [_task(m.get_submodule(unit.name), c[unit.name]) for m, c in zip((dense, sparse), calls, strict=True)]
-        unit.dense, unit.sparse = _in_turn(tasks)
+        tasks = [passes(m.get_submodule(unit.name), c[unit.name]) for m, c in zip((dense, sparse), calls, strict=True)]
+        unit.dense, unit.sparse = in_turn(tasks)
         unit.crossing = sum(map(_crossing, tree_leaves(calls[0][unit.name])))
 
 
@@ -176,10 +176,10 @@ def _crossing(value: Any) -> float:
     if not isinstance(value, Tensor) or value.dim() != 4:
         return 0.0
     rows = value.detach().contiguous()
-    return 2 * _in_turn([lambda: images.lanes(rows)])[0]
+    return 2 * in_turn([lambda: images.lanes(rows)])[0]
 
 
-def _task(module: nn.Module, call: Call) -> Callable[[], None]:
+def passes(module: nn.Module, call: Call) -> Callable[[], None]:
     """Forward and backward, from a gradient laid out as the output is."""
     args, kwargs = call
     grads: list[Tensor] = []
@@ -207,7 +207,7 @@ def _tensors(outputs: Any) -> Iterator[Tensor]:
             yield from _tensors(leaf)
 
 
-def _in_turn(tasks: Sequence[Callable[[], object]]) -> list[float]:
+def in_turn(tasks: Sequence[Callable[[], object]]) -> list[float]:
     """Seconds of each, the median of rounds in which they take turns."""
     once = []
     for task in tasks:

@@ -1,0 +1,239 @@
+"""Whole convolutional networks: a training step on the sparse backend against a plain dense one at its best.
+
+Beside each ratio its Amdahl bound: what it would be if all but the sparse layers took the time it takes in the dense
+step, and each sparse layer what it takes alone. A step holds its share of a RigL update, every 100 steps. And
+inference of three members in one call against one dense net.
+
+python -m benchmarks.training.networks [CELL ...] [--sparsity 90 95 98] [--threads 2 1]
+
+Each cell is kept as soon as it is measured, beside those of the same day: a call may measure as few as one likes.
+"""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from time import perf_counter
+
+import torch
+from benchmarks.paired import RESULTS, Cell, Comparison, Task, environment, paired, report
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+import regrow
+from regrow import Ensemble, Ticket
+from regrow.core.distributions import Uniform
+from regrow.execution import trial
+from regrow.lab.paired import in_turn
+from regrow.sparsifier.start import Start
+from regrow.train import models
+
+BATCH, INTERVAL, CLASSES, SHAPE = 64, 100, 10, (3, 32, 32)
+REPLACED = 0.3
+"""Share of the weights that a measured update replaces: RigL's at the start."""
+
+SETTINGS = {"lr": 1e-5, "momentum": 0.9, "fused": True}
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is trained, from which topology and how, and sparsity in % -> how many times faster it should be."""
+
+    title: str
+    make: Callable[[], nn.Module]
+    topology: Start
+    backend: str
+    targets: Mapping[int, float]
+
+
+def resnet18() -> nn.Module:
+    return models.build("resnet18", SHAPE, CLASSES)
+
+
+def vgg16() -> nn.Module:
+    """Thirteen convolutions and one linear layer."""
+    model = models.build("vgg16", SHAPE, CLASSES)
+    model.classifier = nn.Sequential(nn.Flatten(), nn.Linear(512, CLASSES))
+    return model
+
+
+def cnn() -> nn.Module:
+    return models.build("cnn", SHAPE, CLASSES)
+
+
+STEM = Uniform(dense_first=True)
+NETWORKS = {
+    "resnet18": Network("ResNet-18, uniform, dense stem", resnet18, STEM, "sparse", {90: 2.2, 95: 3.5, 98: 5.0}),
+    "resnet18-erk": Network("ResNet-18, ERK, auto", resnet18, "erk", "auto", {90: 1.4, 95: 2.2, 98: 3.6}),
+    "vgg16": Network("VGG-16, uniform", vgg16, "uniform", "sparse", {90: 2.5, 95: 4.0, 98: 6.0}),
+    "cnn": Network("CNN 64-64-128-128-256-256, ERK", cnn, "erk", "sparse", {90: 1.0, 95: 1.0, 98: 1.0}),
+}
+MEMBERS = {90: 1.0, 95: 1.4, 98: 2.0}
+"""Sparsity in % -> how many times faster three members are than ONE dense net, ResNet-18, uniform."""
+
+
+@dataclass(frozen=True)
+class Step(Comparison):
+    """A whole step: `ours` holds its share of an update. `bound`: the speedup that Amdahl's law leaves; `note`: of the
+    backend; `update`: seconds of a step with an update."""
+
+    bound: float
+    update: float
+    note: str
+
+    def line(self) -> str:
+        reached = 1 / self.ratio / self.bound
+        added = f"{(self.update / INTERVAL) / self.ratio_seconds:.1%} of it updates"
+        return f"{super().line()}  {1 / self.ratio:.2f}x, bound {self.bound:.2f}x, {reached:.0%} of it; {added}"
+
+    @property
+    def ratio_seconds(self) -> float:
+        return sorted(self.ours)[len(self.ours) // 2]
+
+
+def training(network: Network, sparsity: int, rounds: int = 5) -> Step:
+    x, y = torch.randn(BATCH, *SHAPE), torch.randint(CLASSES, (BATCH,))
+    dense, _ = step_of(network.make(), x, y)
+    last, _ = step_of(network.make(), x, y, channels_last=True)
+    spent = in_turn([dense, last], rounds=2)
+    plain = min(zip(map(min, spent), (dense, last), strict=True), key=lambda pair: pair[0])[1]
+    ours, sparsifier = step_of(network.make(), x, y, network, sparsity)
+
+    def update() -> None:
+        sparsifier.explore(REPLACED)
+        ours()
+
+    theirs, steps, updates = steady([(plain, 2), (ours, 5), (update, 1)], rounds)
+    mixed = [step + (more - step) / INTERVAL for step, more in zip(steps, updates, strict=True)]
+    name = f"{network.title}, {sparsity}%"
+    limit = 1 / network.targets[sparsity]
+    extra = sorted(updates)[rounds // 2] - sorted(steps)[rounds // 2]
+    dense_step = sorted(theirs)[rounds // 2]
+    bound = dense_step / (dense_step - saved(network, sparsity, x, last is plain))
+    return Step(name, mixed, theirs, limit, bound, extra, sparsifier.backend.note)
+
+
+def saved(network: Network, sparsity: int, x: Tensor, last: bool) -> float:
+    """Seconds that the layers which run sparse save, each measured alone at its own input."""
+    _, sparsifier = step_of(network.make(), x, torch.randint(CLASSES, (len(x),)), network, sparsity)
+    ours, theirs = sparsifier.model, network.make()
+    decision = sparsifier.decision
+    sites = sparsifier.topology if decision is None else decision["sparse"]
+    if last:
+        theirs = theirs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        x = x.contiguous(memory_format=torch.channels_last)
+    calls = [trial.calls_of(model, ((x,), {})) for model in (theirs, ours)]
+    gain = 0.0
+    for layer in (site.rpartition(".")[0] for site in sites):
+        pair = [trial.passes(m.get_submodule(layer), c[layer]) for m, c in zip((theirs, ours), calls, strict=True)]
+        dense, sparse = trial.in_turn(pair)
+        gain += dense - sparse
+    return gain
+
+
+def step_of(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    network: Network | None = None,
+    sparsity: int = 0,
+    channels_last: bool = False,
+) -> tuple[Task, regrow.Sparsifier]:
+    """One step of the loop a user writes; a `network` makes it sparse."""
+    torch.manual_seed(0)
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        x = x.contiguous(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), **SETTINGS)
+    sparsifier = None
+    if network:
+        setup = {"total_steps": 10**9, "every": 10**8, "topology": network.topology, "backend": network.backend}
+        sparsifier = regrow.sparsify(model, optimizer, method="rigl", sparsity=sparsity / 100, **setup)
+
+    def step() -> None:
+        cross_entropy(model(x), y).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    if network and network.backend == "auto":
+        step()
+    return step, sparsifier  # type: ignore[return-value]
+
+
+def steady(tasks: Sequence[tuple[Task, int]], rounds: int) -> list[list[float]]:
+    """Seconds of each call: in every round so many of each, after one that is not counted, in which the memory that
+    the other had freed is found again. Every other round goes backwards."""
+    seconds: list[list[float]] = [[] for _ in tasks]
+    for turn in range(rounds):
+        for which in range(len(tasks)) if turn % 2 else reversed(range(len(tasks))):
+            task, calls = tasks[which]
+            task()
+            start = perf_counter()
+            for _ in range(calls):
+                task()
+            seconds[which].append((perf_counter() - start) / calls)
+    return seconds
+
+
+def members(sparsity: int, rounds: int = 9) -> Comparison:
+    """Three members in one call, against one dense net."""
+    torch.manual_seed(0)
+    x = torch.randn(BATCH, *SHAPE)
+    ensemble = Ensemble(resnet18(), [ticket(sparsity, seed) for seed in range(3)], "sparse")
+    dense = [inference(resnet18(), x), inference(resnet18(), x, channels_last=True)]
+    best = min(zip(map(min, in_turn(dense, rounds=2)), dense, strict=True), key=lambda pair: pair[0])[1]
+    name = f"three members of ResNet-18, uniform, against one dense, {sparsity}%"
+    return paired(name, inference(ensemble, x), best, 1 / MEMBERS[sparsity], rounds)
+
+
+def ticket(sparsity: int, seed: int) -> Ticket:
+    model = resnet18()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    setup = {"sparsity": sparsity / 100, "seed": seed, "topology": STEM, "backend": "sparse"}
+    return Ticket.of(model, regrow.sparsify(model, optimizer, method="static", **setup))
+
+
+def inference(model: nn.Module, x: Tensor, channels_last: bool = False) -> Task:
+    model.eval()
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        x = x.contiguous(memory_format=torch.channels_last)
+
+    def run() -> None:
+        with torch.inference_mode():
+            model(x)
+
+    return run
+
+
+def keep(cell: Cell) -> None:
+    """Beside the cells of the same day and number of threads."""
+    where = environment()
+    file = RESULTS / f"networks_{where['threads']}threads_{where['date']}.json"
+    before: list[Cell] = [_read(each) for each in json.loads(file.read_text())["cells"]] if file.exists() else []
+    name = cell.name  # type: ignore[attr-defined]
+    report("networks", sorted([*(c for c in before if c.name != name), cell], key=lambda c: c.name))  # type: ignore[attr-defined]
+
+
+def _read(cell: Mapping[str, object]) -> Comparison:
+    kind = Step if "bound" in cell else Comparison
+    return kind(**{field.name: cell[field.name] for field in fields(kind)})  # type: ignore[arg-type]
+
+
+def measure(names: Iterable[str], sparsities: Iterable[int]) -> None:
+    for sparsity in sparsities:
+        for name in names:
+            keep(members(sparsity) if name == "members" else training(NETWORKS[name], sparsity))
+
+
+if __name__ == "__main__":
+    parser = ArgumentParser(prog="python -m benchmarks.training.networks")
+    parser.add_argument("cells", nargs="*", default=[*NETWORKS, "members"], choices=[*NETWORKS, "members", []])
+    parser.add_argument("--sparsity", nargs="+", type=int, default=[90, 95, 98])
+    parser.add_argument("--threads", nargs="+", type=int, default=[2, 1])
+    chosen = parser.parse_args()
+    for threads in chosen.threads:
+        torch.set_num_threads(threads)
+        measure(chosen.cells, chosen.sparsity)

@@ -14,6 +14,10 @@ DataRoot = Annotated[
     Path | None,
     typer.Option("--data-root", metavar="DIR", help="Where data sets are; else $REGROW_DATA."),
 ]
+Log = Annotated[
+    list[str] | None,
+    typer.Option("--log", metavar="TRACKER", help="tensorboard, wandb, mlflow or trackio, besides JSONL. Repeatable."),
+]
 
 
 def seeds_of(text: str | None) -> tuple[int, ...] | None:

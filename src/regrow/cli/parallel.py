@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 REGROW = [sys.executable, "-c", "from regrow.cli import main; main()"]
 
 
-def train_together(wanted: Sequence[Wanted], data_root: Path | None, jobs: int) -> None:
+def train_together(wanted: Sequence[Wanted], data_root: Path | None, jobs: int, log: Sequence[str] = ()) -> None:
     """Bring every run to its end, `jobs` at a time, each with its share of the cores.
 
     Raises:
@@ -44,16 +44,17 @@ def train_together(wanted: Sequence[Wanted], data_root: Path | None, jobs: int) 
         keep(recipe, folder)
     pool = ThreadPoolExecutor(jobs)
     try:
-        codes = list(pool.map(lambda run: _end(run[1], data_root, jobs), pending))
+        codes = list(pool.map(lambda run: _end(run[1], data_root, jobs, log), pending))
     finally:
         pool.shutdown(cancel_futures=True)
     if any(codes):
         raise typer.Exit(max(codes))
 
 
-def _end(folder: RunFolder, data_root: Path | None, jobs: int) -> int:
+def _end(folder: RunFolder, data_root: Path | None, jobs: int, log: Sequence[str]) -> int:
     """Bring one run to its end; what its process says is passed on line by line."""
     command = [*REGROW, "resume", str(folder.path), *(["--data-root", str(data_root)] if data_root else [])]
+    command += [word for name in log for word in ("--log", name)]
     share = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=share | os.environ

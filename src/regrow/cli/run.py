@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from regrow.cli.options import DataRoot, Runs, seeds_of
+from regrow.cli.options import DataRoot, Log, Runs, seeds_of
 from regrow.cli.parallel import train_together
 from regrow.cli.tables import print_comparison
 from regrow.cli.training import leading, train
@@ -18,6 +18,7 @@ def run(
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value.")] = None,
     seeds: Annotated[str | None, typer.Option("--seeds", metavar="0,1,2", help="Instead of the recipe's.")] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Runs at a time, on as many processes.")] = 1,
+    log: Log = None,
     runs: Runs = Path("runs"),
     data_root: DataRoot = None,
 ) -> None:
@@ -27,6 +28,6 @@ def run(
 
     chosen = load(recipe, settings or ())
     plan = [wanted(chosen, seed, runs) for seed in seeds_of(seeds) or chosen.seeds]
-    train_together(plan, data_root, jobs) if jobs > 1 else train(plan, data_root)
+    train_together(plan, data_root, jobs, log or ()) if jobs > 1 else train(plan, data_root, log or ())
     if leading():
         print_comparison([folder for _, folder in plan])

@@ -29,38 +29,48 @@ def leading() -> bool:
     return int(os.environ.get("RANK", 0)) == 0
 
 
-def train(wanted: Sequence[Wanted], data_root: Path | None) -> None:
-    """Bring every run to its end; a finished one costs nothing. Ctrl-C says how to go on."""
+def train(wanted: Sequence[Wanted], data_root: Path | None, log: Sequence[str] = ()) -> None:
+    """Bring every run to its end, told to trackers; a finished one costs nothing. Ctrl-C says how to go on."""
     for _, folder in wanted:
         if folder.finished and leading():
             say(f"{folder.path}: finished{_other_commit(folder)}")
     pending = [(recipe, folder) for recipe, folder in wanted if not folder.finished]
     for precision, alike in groupby(pending, key=lambda run: run[0].precision):
-        _train_all(list(alike), precision, data_root)
+        _train_all(list(alike), precision, data_root, log)
 
 
-def _train_all(pending: Sequence[Wanted], precision: str, data_root: Path | None) -> None:
+def _train_all(pending: Sequence[Wanted], precision: str, data_root: Path | None, log: Sequence[str]) -> None:
     from regrow.train.devices import launched
 
     with launched(precision=precision) as fabric:
         for recipe, folder in pending:
             try:
-                _train(recipe, folder, data_root, fabric)
+                _train(recipe, folder, data_root, fabric, log if leading() else ())
             except KeyboardInterrupt:
                 say(f"\nstopped; what was done is kept. Go on with: regrow resume {folder.path}")
                 raise typer.Exit(INTERRUPTED) from None
 
 
-def _train(recipe: Recipe, folder: RunFolder, data_root: Path | None, fabric: Fabric) -> None:
+def _train(recipe: Recipe, folder: RunFolder, data_root: Path | None, fabric: Fabric, log: Sequence[str]) -> None:
     from regrow.recipe.build import job_of
     from regrow.recipe.folders import keep
-    from regrow.train.loop import fit
+    from regrow.train.loop import Progress, fit
+    from regrow.train.sinks import logged
 
     job = job_of(recipe, recipe.seeds[0], data_root)
     if leading() and (shorter := keep(recipe, folder)):  # only now: a refused recipe leaves nothing behind
         say(f"{folder.path}: goes on where {shorter.path} has got to")
     title = f"{recipe.name}{'' if recipe.density is None else f' {recipe.density:g}'} seed {recipe.seeds[0]}"
-    with watched(title, Console(stderr=True), _dense_epoch(job, folder)) as tell:
+    settings = recipe.model_dump(mode="json")
+    with (
+        watched(title, Console(stderr=True), _dense_epoch(job, folder)) as show,
+        logged(log, folder, settings) as keep_too,
+    ):
+
+        def tell(progress: Progress) -> None:
+            show(progress)
+            keep_too(progress)
+
         fit(job, folder, fabric, tell, on_difference=lambda words: say(words, style="yellow"))
 
 

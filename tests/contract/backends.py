@@ -1,4 +1,4 @@
-"""The tiny problem on either backend: its Linear layers sparse, and every tensor of a site seen dense."""
+"""The tiny problem on either backend: convolution and Linear layers sparse, and every tensor of a site seen dense."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ BACKENDS = ("masked", "sparse")
 
 
 def start(backend: str, method: str = "rigl-itop", kind: str = "sgd-momentum", seed: int = 0, **changes: Any) -> Run:
-    """The convolution and BatchNorm stay dense, the two Linear layers become sparse."""
+    """The convolution and the two Linear layers become sparse, BatchNorm stays dense."""
     model = tiny_model(seed)
     options = changes.pop("options", {})
     optimizer = OPTIMIZERS[kind](model.parameters(), **options)
-    return model, optimizer, sparse(model, optimizer, method, backend=backend, exclude=["0"], **changes)
+    return model, optimizer, sparse(model, optimizer, method, backend=backend, **changes)
 
 
 def held(run: Run, name: str) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from backends import BACKENDS, start
 from torch import Tensor, nn
-from zoo import batch, plain, sparse
+from zoo import batch, plain, sparse, tiny_model
 
 import regrow
 from regrow import Ensemble, RegrowError, Ticket, Topology
@@ -318,13 +318,12 @@ def test_refused_ensembles() -> None:
     fewer = Ticket(tickets[0].state_dict() | {"1.weight": tickets[0].state["1.weight"]}, sites)
     with pytest.raises(RegrowError, match="the same sparse sites"):
         Ensemble(mlp(), [tickets[0], fewer])
-    other = start("masked")
-    with pytest.raises(RegrowError, match="backend='sparse'"):
-        Ensemble(other[0], [conv_ticket(other)], "sparse")
 
 
-def conv_ticket(run: object) -> Ticket:
-    model, _, _ = run  # type: ignore[misc]
-    weight = model[0].weight.detach()
-    topology = Topology.from_masks({"0.weight": torch.ones_like(weight)})
-    return Ticket(model.state_dict() | {"0.weight": weight.flatten()}, topology)
+def test_convolutions_run_sparse_member_after_member() -> None:
+    runs = [start("sparse", seed=seed) for seed in (0, 1)]
+    tickets = [Ticket.of(*run[::2]) for run in runs]
+    x = torch.randn(5, 1, 6, 6)
+    sparse, masked = (Ensemble(tiny_model(), tickets, backend) for backend in ("sparse", "masked"))
+    assert "member after member" in sparse.note
+    torch.testing.assert_close(sparse(x), masked(x))

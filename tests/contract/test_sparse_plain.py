@@ -107,9 +107,8 @@ def test_a_finalized_model_can_become_sparse_again(trained: Run) -> None:
     sparsifier.finalize()
     for backend in BACKENDS:
         again = regrow.sparsify(
-            model, optimizer, method="set", total_steps=9, every=3, topology=sparsifier.topology, exclude=["0"],
-            backend=backend,
-        )  # fmt: skip
+            model, optimizer, method="set", total_steps=9, every=3, topology=sparsifier.topology, backend=backend
+        )
         train(model, optimizer, range(20, 25))
         assert zeros_are_exact(model.state_dict(), again.topology)
         again.finalize()
@@ -221,7 +220,12 @@ class CustomLayer(nn.TransformerEncoderLayer):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (tiny_model, r"1 of 3 sites are none: 0\.weight \(weight of Conv2d\); exclude=\['0\.weight'.*backend='masked'"),
+        (
+            lambda: nn.Sequential(nn.Conv2d(4, 8, 3, groups=4), nn.Flatten(), nn.Linear(8, 4)),
+            r"1 of 2 sites are none: 0\.weight \(weight of Conv2d with 4 groups\); exclude=\['0\.weight'.*'masked'",
+        ),
+        (lambda: nn.Conv1d(4, 8, 3), r"weight \(weight of Conv1d\)"),
+        (lambda: nn.ConvTranspose2d(4, 8, 3), r"weight \(weight of ConvTranspose2d\)"),
         (Tied, r"0\.weight \(shared by 2 layers\)"),
         (lambda: Custom(8, 4), r"weight \(weight of Custom\)"),
         (lambda: CustomAttention(8, 2), r"4 of 4 .*in_proj_weight\[q\] \(in_proj_weight of CustomAttention"),

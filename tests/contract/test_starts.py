@@ -45,7 +45,6 @@ def start(model: nn.Module, density: float = 0.3, **setup: Any) -> tuple[regrow.
     return regrow.sparsify(model, optimizer, **{"method": "static", "density": density, **setup}), optimizer
 
 
-CONVOLUTIONS = ("0.weight", "3.weight")
 CASES = [
     (name, make) for name in SALIENCIES for make in (convolutions, Attention) if (name, make) != ("synflow", Attention)
 ]
@@ -56,9 +55,8 @@ CASES = [
 def test_it_trains(name: str, make: type[nn.Module], backend: str) -> None:
     torch.manual_seed(0)
     model = make()
-    dense_ones = CONVOLUTIONS if backend == "sparse" and make is convolutions else ()
     dense = {key: value.clone() for key, value in model.state_dict().items()}
-    sparsifier, optimizer = start(model, topology=name, batch=BATCH, backend=backend, exclude=dense_ones)
+    sparsifier, optimizer = start(model, topology=name, batch=BATCH, backend=backend)
     topology = sparsifier.topology
     assert topology.nnz == round(0.3 * topology.numel)
     for site in topology:
@@ -70,7 +68,7 @@ def test_it_trains(name: str, make: type[nn.Module], backend: str) -> None:
         optimizer.zero_grad()
     assert sparsifier.step == 3
     assert sparsifier.topology == topology
-    again, _ = start(make_again(make), topology=name, batch=BATCH, exclude=dense_ones)
+    again, _ = start(make_again(make), topology=name, batch=BATCH)
     assert again.topology.digest() == topology.digest(), "a function of seed, weights and batch"
 
 

@@ -38,6 +38,31 @@ def mlp(dtype: torch.dtype, times: int) -> nn.Module:
     return nn.Sequential(*layers).to(dtype)
 
 
+class Residual(nn.Module):
+    """Two convolutions around which a strided one leads."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(width, 2 * width, 3, 2, 1, bias=False), nn.BatchNorm2d(2 * width)
+        self.second = nn.Conv2d(2 * width, 2 * width, 3, padding="same")
+        self.around = nn.Conv2d(width, 2 * width, 1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.second(self.norm(self.first(x)).relu())
+        return (y + self.around(x)).relu()
+
+
+def resnet(dtype: torch.dtype, times: int) -> nn.Module:
+    torch.manual_seed(0)
+    width = 6 * times
+    stem = nn.Unflatten(1, (1, 5, 8)), nn.Conv2d(1, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()
+    head = nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(8 * width, 5)
+    return nn.Sequential(*stem, Residual(width), *head).to(dtype)
+
+
+MODELS = {"mlp": mlp, "resnet": resnet}
+
+
 def batch(step: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     draw = torch.Generator().manual_seed(step)
     x = torch.randn(24, 40, generator=draw, dtype=torch.float64)
@@ -45,15 +70,15 @@ def batch(step: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def started(
-    backend: str, method: str, kind: str, dtype: torch.dtype, times: int = 1
+    backend: str, method: str, kind: str, dtype: torch.dtype, times: int = 1, model: str = "mlp"
 ) -> tuple[nn.Module, Optimizer, Sparsifier]:
-    model = mlp(dtype, times)
-    optimizer: Optimizer = OPTIMIZERS[kind](model.parameters())
+    net = MODELS[model](dtype, times)
+    optimizer: Optimizer = OPTIMIZERS[kind](net.parameters())
     every = None if method == "static" else Every(EVERY)  # to the end, so that every method makes all its updates
     sparsifier = regrow.sparsify(
-        model, optimizer, method=method, density=0.25, every=every, total_steps=EVERY * UPDATES + 3, backend=backend
+        net, optimizer, method=method, density=0.25, every=every, total_steps=EVERY * UPDATES + 3, backend=backend
     )
-    return model, optimizer, sparsifier
+    return net, optimizer, sparsifier
 
 
 def steps(run: tuple[nn.Module, Optimizer, Sparsifier], at: range, micro: int = 1) -> list[str]:
@@ -69,33 +94,37 @@ def steps(run: tuple[nn.Module, Optimizer, Sparsifier], at: range, micro: int = 
     return digests
 
 
-@pytest.mark.parametrize("kind", OPTIMIZERS)
+KINDS = [*(("mlp", kind) for kind in OPTIMIZERS), ("resnet", "sgd")]
+
+
+@pytest.mark.parametrize(("model", "kind"), KINDS)
 @pytest.mark.parametrize("method", regrow.METHODS)
-def test_in_float64_every_topology_is_equal(method: str, kind: str) -> None:
+def test_in_float64_every_topology_is_equal(method: str, model: str, kind: str) -> None:
     ends = [
-        steps(started(backend, method, kind, torch.float64), range(EVERY * UPDATES + 1))
+        steps(started(backend, method, kind, torch.float64, model=model), range(EVERY * UPDATES + 1))
         for backend in ("masked", "sparse")
     ]
     assert ends[0] == ends[1]
     assert len(set(ends[0])) >= UPDATES or method == "static"  # RigL's last update moves nothing
 
 
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("micro", [2, 6])
 @pytest.mark.parametrize("method", ["rigl", "rigl-itop", "snfs"])
-def test_micro_batches(method: str, micro: int) -> None:
+def test_micro_batches(method: str, micro: int, model: str) -> None:
     """Two pairs of factors are kept as they are, six outgrow the smaller layers and are summed."""
     ends = [
-        steps(started(backend, method, "sgd", torch.float64), range(EVERY * UPDATES + 1), micro)
+        steps(started(backend, method, "sgd", torch.float64, model=model), range(EVERY * UPDATES + 1), micro)
         for backend in ("masked", "sparse")
     ]
     assert ends[0] == ends[1]
 
 
-@pytest.mark.parametrize("kind", OPTIMIZERS)
+@pytest.mark.parametrize(("model", "kind"), KINDS)
 @pytest.mark.parametrize("method", [m for m in regrow.METHODS if m != "static"])
-def test_in_float32_one_update_differs_by_near_ties_only(method: str, kind: str) -> None:
+def test_in_float32_one_update_differs_by_near_ties_only(method: str, model: str, kind: str) -> None:
     """From the same state, one interval and one update."""
-    masked, sparse = (started(backend, method, kind, torch.float32, 8) for backend in ("masked", "sparse"))
+    masked, sparse = (started(backend, method, kind, torch.float32, 8, model) for backend in ("masked", "sparse"))
     before = masked[2].topology
     seen = spied(masked[2])
     for run in (masked, sparse):

@@ -1,9 +1,10 @@
 """A stranger's walk: from the built wheel, in an empty environment, outside the clone, to three sparse models.
 
-    python tools/walk.py [--constraints constraints.txt] [-- PIP FLAGS]
+    python tools/walk.py [--constraints constraints.txt] [--dist FOLDER] [-- PIP FLAGS]
 
-Builds sdist and wheel; installs the wheel alone and runs a plain loop and a recipe; adds Lightning and Hugging Face and
-runs their examples; installs the sdist with a compiler, and without. Every step is timed; one that fails ends the walk.
+Builds sdist and wheel, or takes those in FOLDER, about to be published; installs the wheel alone and runs a plain loop
+and a recipe; adds Lightning and Hugging Face and runs their examples; installs the sdist with a compiler, and without.
+Every step is timed; one that fails ends the walk.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-WHEEL_LIMIT = 200_000
+WHEEL_GOAL, WHEEL_LIMIT = 200_000, 1_000_000
 """Bytes."""
 OPTIONAL = ("jinja2", "matplotlib", "optuna", "ray", "submitit", "onnx", "lightning", "transformers", "timm", "pytest")
 TORCH_HAS = ("jinja2",)
@@ -90,16 +91,17 @@ class Walk:
         return "\n".join(f"{seconds:7.1f} s  {what:<52} {last}".rstrip() for what, seconds, last in self.steps)
 
 
-def walk(home: Path, pip_flags: list[str]) -> Walk:
+def walk(home: Path, dist: Path | None, pip_flags: list[str]) -> Walk:
     """All of it."""
     way = Walk(home, pip_flags)
-    dist = home / "dist"
-    way.step("build sdist and wheel", sys.executable, "-m", "build", "-o", str(dist), str(ROOT))
+    if dist is None:
+        dist = home / "dist"
+        way.step("build sdist and wheel", sys.executable, "-m", "build", "-o", str(dist), str(ROOT))
     (wheel,), (sdist,) = dist.glob("*.whl"), dist.glob("*.tar.gz")
     size = wheel.stat().st_size
     if size >= WHEEL_LIMIT:
         raise SystemExit(f"{wheel.name} has {size} bytes; the limit is {WHEEL_LIMIT}")
-    way.steps.append((f"the wheel: {wheel.name}", 0.0, f"{size} bytes, limit {WHEEL_LIMIT}"))
+    way.steps.append((f"the wheel: {wheel.name}", 0.0, f"{size} bytes, goal {WHEEL_GOAL}"))
 
     way.step("an empty environment", sys.executable, "-m", "venv", "env")
     way.install("install the wheel", str(wheel))
@@ -139,10 +141,12 @@ def _lists(names: tuple[str, ...]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--constraints", type=Path, default=ROOT / "constraints.txt")
+    parser.add_argument("--dist", type=Path, help="a folder that holds one wheel and one sdist")
     parser.add_argument("pip_flags", nargs="*", help="for every pip install, after --")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="regrow-walk-") as home:
-        done = walk(Path(home), ["-c", str(asked.constraints.resolve()), *asked.pip_flags])
+        dist = asked.dist and asked.dist.resolve()
+        done = walk(Path(home), dist, ["-c", str(asked.constraints.resolve()), *asked.pip_flags])
     print(done.told())
 
 

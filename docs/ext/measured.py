@@ -62,7 +62,9 @@ class Measured(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         if self.arguments[0] == "everything-else":
             asked = set(re.findall(r"{measured} ([\w-]+)", Path(self.env.doc2path(self.env.docname)).read_text()))
-            return [node for name in names() if name not in asked for node in (nodes.rubric(text=name), *self._of(name))]
+            return [
+                node for name in names() if name not in asked for node in (nodes.rubric(text=name), *self._of(name))
+            ]
         return list(self._of(self.arguments[0]))
 
     def _of(self, name: str) -> Iterator[nodes.Node]:

@@ -98,7 +98,7 @@ def _row(name: str, runs: int, results: list[Record]) -> Row:
         seconds_per_epoch=_mean(results, "seconds_per_epoch"),
         nnz=results[0]["nnz"],
         numel=results[0]["numel"],
-        bytes=_average(result["bytes"] + result.get("bytes_topology", 0) for result in results),
+        bytes=_average(result["bytes"] + (result.get("bytes_topology") or 0) for result in results),
     )
 
 
@@ -108,7 +108,7 @@ def _of_tickets(row: Row, results: list[Record]) -> list[Row]:
     averaged = [result["superposed"] for result in results if result.get("superposed")]
     made = []
     if together:
-        nnz = sum(ticket["nnz"] for ticket in results[0]["tickets"]) or None
+        nnz = sum(ticket["nnz"] or 0 for ticket in results[0]["tickets"]) or None
         ratio = _mean(together, "inference_ratio")
         made.append(
             _as_good_as(row, f"{together[0]['members']} together", together, nnz=nnz, inference_flops_ratio=ratio)

@@ -10,7 +10,7 @@ from regrow.report.cells import Cell
 from regrow.report.figure import Figure, Section
 from regrow.report.plot import Plot
 from regrow.report.spread import Spread
-from regrow.report.words import duration, percent, short
+from regrow.report.words import duration, percent
 
 LABELLED = 14  # dots; beyond, names would only hide them
 
@@ -30,7 +30,7 @@ Price = Callable[[Cell], float | None]
 COSTS: Sequence[tuple[str, str, Price, Callable[[float], str], bool]] = (
     ("training FLOPs", "of dense training", lambda c: _flops(c, "training_ratio"), lambda v: f"{v:.2f}x", True),
     ("training seconds", "as run", lambda c: _mean(c, "seconds"), duration, True),
-    ("bytes held", "weights, optimizer state, positions", lambda c: _bytes(c), lambda v: short(v) + "B", False),
+    ("bytes held", "with optimizer and positions", lambda c: _bytes(c), lambda v: f"{v / 1e6:.3g} MB", False),
 )
 """Title, what is counted, the price, its words, and whether a run's tickets come with it for the same price."""
 
@@ -121,5 +121,5 @@ def _flops(cell: Cell, key: str) -> float | None:
 
 
 def _bytes(cell: Cell) -> float | None:
-    spread = Spread.of(result["bytes"] + result.get("bytes_topology", 0) for result in cell.results)
+    spread = Spread.of(result["bytes"] + (result.get("bytes_topology") or 0) for result in cell.results)
     return spread.mean if spread else None

@@ -24,7 +24,7 @@ def learning(cells: Sequence[Cell]) -> Section | None:
         figures.append(_figure("Accuracy on validation", caption, accuracy, "validation accuracy", share=True))
     if loss:
         lowest, curve = min(loss, key=lambda found: found[1][-1][1].mean)
-        caption = f"{lowest.label} ends lowest, at {short(curve[-1][1].mean)}. "
+        caption = f"{lowest.label} ends lowest, at {short(curve[-1][1].mean)}, after {curve[-1][0]} epochs."
         figures.append(_figure("Loss on training data", caption + _seeds(loss), loss, "training loss", log=True))
     about = _about(cells, chosen)
     return Section("curves", "Learning curves", about, figures, legend=legend(chosen)) if figures else None

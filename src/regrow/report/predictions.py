@@ -82,7 +82,9 @@ def _corruptions(systems: Sequence[System]) -> Figure | None:
     worn = [(name, system["corruption"]["kinds"]) for _, name, system in systems if system.get("corruption")]
     if not worn:
         return None
-    kinds = [kind for kind in worn[0][1] if all(kind in found for _, found in worn)]
+    kinds = [kind for kind in worn[0][1] if all(_mean(found.get(kind, ())) is not None for _, found in worn)]
+    if not kinds:
+        return None
     values = [[_mean(found[kind]) for _, found in worn] for kind in kinds]
     hardest = min(kinds, key=lambda kind: min(v for v in values[kinds.index(kind)] if v is not None))
     means = {name: _mean([row for kind in kinds for row in found[kind]]) or 0.0 for name, found in worn}

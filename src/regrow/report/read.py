@@ -16,8 +16,9 @@ from regrow.train.paths import RunFolder, SuiteFolder
 from regrow.train.record import Record, read_json, rows
 
 Facts = Mapping[str, Any]  # dotted key -> value
-NEEDED = ("test_accuracy", "density", "nnz", "numel", "parameters", "data", "batch_size", "flops", "bytes")
-"""Without these a result is none."""
+NUMBERS = ("density", "nnz", "numel", "parameters", "batch_size", "bytes")
+NEEDED = (*NUMBERS, "test_accuracy", "data", "flops")
+"""Without these a result is none; the accuracy of a run that has diverged may be no number."""
 
 
 @dataclass(frozen=True)
@@ -102,14 +103,16 @@ def _read(folder: RunFolder, values: Facts) -> Run:
     result = _json(folder.result)
     if lacks := [key for key in NEEDED if result and key not in result]:
         raise ValueError(f"{folder.result.name} lacks {', '.join(lacks)}")
+    if result and (none := [key for key in NUMBERS if result[key] is None]):
+        raise ValueError(f"{folder.result.name} has no number for {', '.join(none)}")
     return Run(
         folder,
         recipe,
         text,
         _json(folder.environment),
         result or None,
-        [finite(row) for row in rows(folder)],
-        _merged(_json(folder.judged), _json(folder.evaluation)),
+        [_row(finite(row)) for row in rows(folder)],
+        _usable(_merged(_json(folder.judged), _json(folder.evaluation))),
         values,
     )
 
@@ -128,6 +131,30 @@ def finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: finite(entry) for key, entry in value.items()}
     return [finite(entry) for entry in value] if isinstance(value, list) else value
+
+
+def _row(row: Record) -> Record:
+    """Without tables that lack a number: half of one shows nothing right."""
+    if row["epoch"] is None or row["step"] is None:
+        raise ValueError("metrics.jsonl has a row without epoch or step")
+    return {key: value for key, value in row.items() if not (isinstance(value, dict) and _lacks(value))}
+
+
+def _lacks(value: Any) -> bool:
+    """Whether a number is missing somewhere inside."""
+    if isinstance(value, dict):
+        return any(map(_lacks, value.values()))
+    return any(map(_lacks, value)) if isinstance(value, list) else value is None
+
+
+def _usable(judged: Record) -> Record:
+    """Without bins and matrices that lack a number."""
+    systems = {
+        name: {**system, "reliability": [row for row in system.get("reliability", ()) if not _lacks(row)]}
+        for name, system in judged.get("systems", {}).items()
+    }
+    apart = {key: value for key, value in (judged.get("diversity") or {}).items() if not _lacks(value)}
+    return {**judged, "systems": systems, "diversity": apart}
 
 
 def _merged(own: Record, evaluated: Record) -> Record:

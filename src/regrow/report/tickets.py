@@ -9,6 +9,7 @@ from regrow.report.cells import Cell
 from regrow.report.figure import Figure, Section, heat
 from regrow.report.plot import Plot
 from regrow.report.read import Run
+from regrow.report.spread import Spread
 from regrow.report.words import percent, short
 from regrow.train.record import Record
 
@@ -30,15 +31,14 @@ def tickets(cells: Sequence[Cell]) -> Section | None:
 
 
 def _disagreement(cell: Cell, run: Run, apart: Record) -> Figure | None:
-    matrix = apart.get("disagreements")
+    matrix, told = apart.get("disagreements"), run.result or {}
     if not matrix:
         return None
+    together = Spread.of([told.get("ensemble", {}).get("test_accuracy")])
+    alone = Spread.of(ticket["test_accuracy"] for ticket in told.get("tickets", ()))
     gain = ""
-    if run.result and (together := run.result.get("ensemble", {}).get("test_accuracy")) is not None:
-        alone = [ticket["test_accuracy"] for ticket in run.result["tickets"]]
-        gain = (
-            f" Together they are right on {percent(together)}, alone on {percent(sum(alone) / len(alone))} on average."
-        )
+    if together and alone:
+        gain = f" Together they are right on {percent(together.mean)}, alone on {percent(alone.mean)} on average."
     caption = f"The share of test samples, in percent, on which two tickets say different things.{gain}"
     names = [f"ticket {i}" for i in range(len(matrix))]
     return heat(
@@ -67,7 +67,7 @@ def _paths(cell: Cell, paths: Sequence[Record]) -> Figure:
     plot.x_axis("from ticket 0 to the other →", ticks=[0, 0.25, 0.5, 0.75, 1]).y_axis("validation loss")
     ends, heights = [], []
     for number, path in enumerate(paths, 1):
-        points = [(a, loss) for a, loss in zip(path["at"], path["loss"], strict=True) if loss is not None]
+        points = [(a, loss) for a, loss in zip(path["at"], path["loss"], strict=True) if None not in (a, loss)]
         if not points:
             continue
         look = f"d{2 + round(3 * (number - 1) / max(len(paths) - 1, 1))}"

@@ -176,7 +176,7 @@ def test_the_model_is_the_plain_one_to_everybody_else() -> None:
 
 
 def test_compiled_equals_eager() -> None:
-    model, _, _ = start(resnet, "sparse", method="static")
+    model, _, _ = start(NETWORKS["wrn"], "sparse", method="static")
     x, y = BATCHES[0]
     ends = []
     for run in (model, torch.compile(model, backend="aot_eager")):

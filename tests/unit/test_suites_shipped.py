@@ -12,7 +12,8 @@ from regrow.recipe.suite import load as load_suite
 
 ANALYSES = {
     "itop": """accuracy-against-exploration, update-interval, batch-size, extended-training,
-        extended-training-with-longer-intervals, drop-fraction, comparison, itop-on-other-masks, growth, sparsity, flops""",
+        extended-training-with-longer-intervals, drop-fraction, comparison, itop-on-other-masks, growth, sparsity,
+        flops""",
     "freetickets": """ensemble-size-and-sparsity, escape, exploration-time, refinement-time, diversity,
         t-SNE trajectories, out-of-distribution, adversarial, corruptions, calibration, comparison,
         distillation of the ensemble, flops""",

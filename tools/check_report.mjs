@@ -1,17 +1,18 @@
 // Looks at a report as people do: axe finds what a screen reader would miss, and screenshots show the rest.
 //
 //   npm install --prefix DIR axe-core playwright-core
-//   node tools/check_report.mjs REPORT.html DIR OUT [CHROMIUM]
+//   node tools/check_report.mjs REPORT.html DIR OUT [PIXELS [CHROMIUM]]
 //
 // Writes OUT/report-{1280,390}-{light,dark}.png and print.pdf; ends with 1 if axe finds a violation, the page is wider
-// than the window, or something fails to load. CHROMIUM: the browser, by default /usr/bin/chromium.
+// than the window, or something fails to load. PIXELS: how much of the page to picture from its top, by default all;
+// CHROMIUM: the browser, by default /usr/bin/chromium.
 import { createRequire } from "node:module";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 
-const [report, modules, out, chromium = "/usr/bin/chromium"] = process.argv.slice(2);
+const [report, modules, out, pixels = 0, chromium = "/usr/bin/chromium"] = process.argv.slice(2);
 const require = createRequire(join(resolve(modules), "node_modules", "here.js"));
 const { chromium: browser } = require("playwright-core");
 const axe = require.resolve("axe-core/axe.min.js");
@@ -39,7 +40,9 @@ for (const width of [1280, 390]) {
       complain(`${width} ${colorScheme}: ${violation.id}: ${violation.help}: ${violation.nodes.length} x, first ${violation.nodes[0].html.slice(0, 160)}`);
     }
     console.log(`${width} ${colorScheme}: ${found.violations.length} violations, ${found.passes.length} rules passed`);
-    await page.screenshot({ path: join(out, `report-${width}-${colorScheme}.png`), fullPage: true });
+    const tall = await page.evaluate(() => document.documentElement.scrollHeight);
+    const clip = { x: 0, y: 0, width, height: Math.min(Number(pixels) || tall, tall) };
+    await page.screenshot({ path: join(out, `report-${width}-${colorScheme}.png`), fullPage: true, clip });
   }
 }
 await page.emulateMedia({ media: "print", colorScheme: "light" });

@@ -55,7 +55,7 @@ def row(epoch: int, density: float, seed: int, method: str | None) -> Record:
     moving = {
         "density_by_layer": {name: d * density * (1 + 0.02 * epoch) for name, d in LAYERS.items()},
         "exploration_by_layer": {name: min(1.0, d * rate) for name, d in LAYERS.items()},
-        "births": {"width": 1, "alive": [900 - 10 * epoch, *range(10, 10 * epoch, 10)]},
+        "births": {"width": 1, "alive": [max(0, 900 - 10 * epoch), *range(10, 10 * epoch, 10)]},
     }
     return {
         "step": 100 * epoch,

@@ -17,6 +17,7 @@ class Figure:
     caption: str
     body: str
     marks: int
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def heat(
     )
     table = f"<table class='heat'><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table>"
     body = f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}">{table}</div>'
-    return Figure(title, caption, body, len(known))
+    return Figure(title, caption, body, len(known), wide=len(columns) > 5)
 
 
 def _quoted(cell: str) -> str:

@@ -15,6 +15,7 @@ import yaml
 from regrow.train.paths import RunFolder, SuiteFolder
 from regrow.train.record import Record, read_json, rows
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where libyaml is
 Facts = Mapping[str, Any]  # dotted key -> value
 NUMBERS = ("density", "nnz", "numel", "parameters", "batch_size", "bytes")
 NEEDED = (*NUMBERS, "test_accuracy", "data", "flops")
@@ -97,7 +98,7 @@ def by_recipe(runs: Iterable[Run]) -> list[tuple[Run, ...]]:
 
 def _read(folder: RunFolder, values: Facts) -> Run:
     text = folder.recipe.read_text(encoding="utf-8")
-    recipe = yaml.safe_load(text)
+    recipe = yaml.load(text, Loader=LOADER)
     if not isinstance(recipe, dict) or not recipe.get("seeds") or not isinstance(recipe.get("name"), str):
         raise ValueError(f"{folder.recipe.name} is no recipe")
     result = _json(folder.result)

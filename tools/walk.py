@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -27,9 +28,9 @@ TORCH_HAS = ("jinja2",)
 
 LIGHT = """
 import time, torch
-begun = time.perf_counter()
+begun = time.process_time()
 import regrow; regrow.sparsify
-print(f"{time.perf_counter() - begun:.2f} s")
+print(f"{time.process_time() - begun:.2f} s of processor")
 """
 ISA = "import torch; from regrow.execution import native; print(native.isa())"
 SPARSE = """
@@ -56,7 +57,8 @@ class Walk:
 
     home: Path
     pip_flags: list[str]
-    steps: list[tuple[str, float, str]] = field(default_factory=list)
+    steps: list[tuple[str, float, float, str]] = field(default_factory=list)
+    """What, seconds, seconds of processor, the last line it said."""
 
     @property
     def python(self) -> str:
@@ -69,14 +71,14 @@ class Walk:
             SystemExit: it failed; its output is shown.
         """
         print(f"{what} ...", flush=True)
-        begun = time.perf_counter()
+        begun, used = time.perf_counter(), _used()
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
         done = subprocess.run(command, cwd=self.home, env=clean | environment, capture_output=True, text=True)
-        seconds = time.perf_counter() - begun
+        seconds, used = time.perf_counter() - begun, _used() - used
         if done.returncode:
             raise SystemExit(f"{what}: failed after {seconds:.0f} s: {' '.join(command)}\n{done.stdout}{done.stderr}")
         last = (done.stdout.strip().splitlines() or [""])[-1]
-        self.steps.append((what, seconds, last[:90]))
+        self.steps.append((what, seconds, used, last[:90]))
         return last
 
     def install(self, what: str, *packages: str, **environment: str) -> None:
@@ -88,7 +90,14 @@ class Walk:
         self.step(what, self.python, name)
 
     def told(self) -> str:
-        return "\n".join(f"{seconds:7.1f} s  {what:<52} {last}".rstrip() for what, seconds, last in self.steps)
+        lines = [f"{seconds:7.1f}  {used:7.1f}  {what:<50} {last}".rstrip() for what, seconds, used, last in self.steps]
+        return "\n".join(["seconds  processor", *lines])
+
+
+def _used() -> float:
+    """Seconds of processor of all children so far."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def walk(home: Path, dist: Path | None, pip_flags: list[str]) -> Walk:
@@ -101,7 +110,7 @@ def walk(home: Path, dist: Path | None, pip_flags: list[str]) -> Walk:
     size = wheel.stat().st_size
     if size >= WHEEL_LIMIT:
         raise SystemExit(f"{wheel.name} has {size} bytes; the limit is {WHEEL_LIMIT}")
-    way.steps.append((f"the wheel: {wheel.name}", 0.0, f"{size} bytes, goal {WHEEL_GOAL}"))
+    way.steps.append((f"the wheel: {wheel.name}", 0.0, 0.0, f"{size} bytes, goal {WHEEL_GOAL}"))
 
     way.step("an empty environment", sys.executable, "-m", "venv", "env")
     way.install("install the wheel", str(wheel))

@@ -204,3 +204,13 @@ def test_two_hundred_runs_make_a_page_of_a_few_megabytes(tmp_path: Path) -> None
     html = page(found(paths), tmp_path)
     assert len(html.encode()) < 10_000_000
     assert html.count("</figure>") < 60
+
+
+def test_cells_have_short_names(tmp_path: Path) -> None:
+    paths = [
+        make(tmp_path, method, density, name=f"fashion-mlp-{method or 'dense'}-small")
+        for method, density in ((None, None), ("set", 0.1), ("set", 0.05), ("rigl", 0.1))
+    ]
+    assert [cell.label for cell in cells(found(paths).runs)] == ["dense", "set 0.1", "set 0.05", "rigl"]
+    alike = [make(tmp_path / "alike", method, 0.1, name="mlp") for method in ("set", "rigl")]
+    assert [cell.kind for cell in cells(found(alike).runs)] == ["set", "rigl"]

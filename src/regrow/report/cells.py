@@ -81,7 +81,10 @@ def cells(runs: Iterable[Run]) -> list[Cell]:
 
 
 def best_of_kinds(found: Iterable[Cell], most: int = 8) -> list[Cell]:
-    """The most accurate cell of each kind, in the order of the page: what there is room to show one by one."""
+    """All of them where there is room for all, else the most accurate cell of each kind, in the order of the page."""
+    found = list(found)
+    if len(found) <= most:
+        return found
     best: dict[str, Cell] = {}
     for cell in found:
         if cell.kind not in best or _accuracy(cell) > _accuracy(best[cell.kind]):
@@ -108,11 +111,17 @@ def _kinds(firsts: list[Run]) -> list[str]:
     """The recipes' names without what they share, or the methods' where the names tell nothing."""
     names = [run.recipe["name"] for run in firsts]
     if len({*names}) > 1:
-        parts = [name.split("-") for name in names]
-        shared = next(i for i, word in enumerate([*parts[0], ""]) if any(p[i : i + 1] != [word] for p in parts))
-        return ["-".join(p[shared:]) or name for p, name in zip(parts, names, strict=True)]
+        first = _shared([name.split("-") for name in names])
+        last = _shared([name.split("-")[first:][::-1] for name in names])
+        words = [name.split("-")[first : len(name.split("-")) - last] for name in names]
+        return ["-".join(kept) or name for kept, name in zip(words, names, strict=True)]
     methods = [(run.recipe.get("method") or {"name": "dense"})["name"] for run in firsts]
     return methods if len({*methods}) > 1 else names
+
+
+def _shared(names: list[list[str]]) -> int:
+    """How many first words all of them have in common."""
+    return next(i for i, word in enumerate([*names[0], ""]) if any(name[i : i + 1] != [word] for name in names))
 
 
 def _labels(groups: list[tuple[Run, ...]], kinds: list[str]) -> list[str]:

@@ -52,6 +52,9 @@ def _bought(points: Sequence[tuple[Cell, Spread, Spread]]) -> Figure:
     edges = [y for _, _, a in points for y in (a.mean - a.half, a.mean + a.half)]
     plot = Plot().axes([rate.mean for _, rate, _ in points], edges)
     plot.x_axis("R_s at the end →", percent=True).y_axis("test accuracy", percent=True)
+    for kind in dict.fromkeys(cell.kind for cell, _, _ in points):
+        alike = sorted((rate.mean, accuracy.mean) for cell, rate, accuracy in points if cell.kind == kind)
+        plot.line(alike, next(f"{cell.look} faint" for cell, _, _ in points if cell.kind == kind))
     for cell, rate, accuracy in points:
         told = f"{cell.label}: R_s {percent(rate.mean)}, accuracy {percent(accuracy.mean)}"
         plot.dot((rate.mean, accuracy.mean), cell.look, cell.colour, accuracy.half, told)

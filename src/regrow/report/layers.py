@@ -29,7 +29,7 @@ def topology(cells: Sequence[Cell]) -> Section | None:
     figures += [figure for cell in chosen if (figure := births(cell, cell.runs[0]))]
     about = "Which weights existed, and when."
     if chosen and len(cells) > 1:
-        about += f" Layer by layer for the most accurate recipe of each kind, seed {chosen[0].runs[0].seed}."
+        about += f" Layer by layer for {len(chosen)} of the recipes, seed {chosen[0].runs[0].seed}."
     shown = [cell for cell in cells if cell.sparse]
     return Section("topology", "Topology", about, figures, legend=legend(shown)) if figures else None
 

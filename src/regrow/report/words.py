@@ -13,8 +13,8 @@ def shown(value: float | None, form: str = "{:.2f}", scale: float = 1) -> str:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A share as `12.3 %`."""
-    return shown(value, f"{{:.{digits}f}} %", 100)
+    """A share as `12.3 %`, which is never broken."""
+    return shown(value, f"{{:.{digits}f}}\N{NO-BREAK SPACE}%", 100)
 
 
 def short(value: float | None) -> str:

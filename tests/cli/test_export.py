@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,13 @@ def test_refusals(call: Call, run: Path) -> None:
         done = call("export", *words)
         assert done.exit_code == 2, done.output
         assert message in " ".join(done.stderr.split())
+
+
+def test_onnx_says_what_it_needs(call: Call, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    done = call("export", run, "--to", "onnx")
+    assert done.exit_code == 2
+    assert "ONNX needs onnxscript: pip install 'regrow[onnx]'" in " ".join(done.stderr.split())
 
 
 def test_a_dense_run_has_no_ticket(call: Call) -> None:

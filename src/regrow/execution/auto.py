@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
@@ -104,7 +105,7 @@ class AutoBackend:
         self._run(self.topology, decision.sparse)
         self.decision = decision
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @_disable_dynamo  # as torch.compiler.disable, which would load the compiler together with regrow
     def measure(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Decide, by what the model is about to be called with."""
         self._forget_hook()

@@ -19,8 +19,6 @@ html_title = f"regrow {version}"
 html_copy_source = False
 exclude_patterns = ["ext"]
 
-myst_enable_extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-extensions += ["measured", "prose", "studies"]  # of docs/ext
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"

@@ -121,6 +121,12 @@ FORMS = {
 }
 
 
+def same(isa: str, ours: list[Tensor], others: list[Tensor]) -> None:
+    """To the bit; plain torch may choose another order of summation for other strides."""
+    for a, b in zip(ours, others, strict=True):
+        assert torch.equal(a, b) if isa != "reference" else torch.allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_strides_make_no_difference(isa: str, form: str) -> None:
     case = CASES["3x3 strided"]
@@ -128,11 +134,11 @@ def test_strides_make_no_difference(isa: str, form: str) -> None:
     expected = results(x, values, bias, grad, index, case[3])
     lay = FORMS[form]
     ours = results(lay(x), values.repeat_interleave(2)[::2], bias.repeat_interleave(2)[::2], lay(grad), index, case[3])
-    assert all(torch.equal(a, b) for a, b in zip(ours, expected, strict=True))
+    same(isa, ours, expected)
     assert ours[1].stride() == (lay(x) if form in ("lanes", "channels_last") else x).stride()
     ones = torch.ones(1, 1, 1, 1).expand(grad.shape)
     whole = results(x, values, bias, ones.contiguous(), index, case[3])
-    assert all(torch.equal(a, b) for a, b in zip(results(x, values, bias, ones, index, case[3]), whole, strict=True))
+    same(isa, results(x, values, bias, ones, index, case[3]), whole)
 
 
 @pytest.mark.parametrize("needs", [(True, False, False), (False, True, False), (False, False, True)])

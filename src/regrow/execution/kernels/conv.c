@@ -7,6 +7,8 @@
 #include "registers.h"
 #include "vector.h"
 
+#define AHEAD 2    /* channels whose lanes are fetched in advance */
+
 /* Rows y .. last, columns (of each phase) t .. end, lanes at .. at + lanes. */
 typedef struct {
     int64_t y, last, t, end, at, lanes;
@@ -25,12 +27,17 @@ static int64_t count(const image *x, const comb *c, int64_t f, int64_t end) {
     return all < end ? all : end;
 }
 
-/* Lays `columns` columns, `step` elements apart, of `lanes` elements next to each other. */
-static void gather(const element *restrict from, int64_t step, int64_t columns, int64_t lanes, int64_t wide,
+/* Lays `columns` columns, `step` elements apart, of `lanes` elements next to each other, `wide` apart. What lies `ahead`
+   is fetched meanwhile. */
+static void gather(const element *restrict from, int64_t step, int64_t columns, int64_t lanes, int64_t wide, int64_t ahead,
                    element *restrict to) {
-    if (lanes == wide && lanes == step) memcpy(to, from, columns * lanes * sizeof *to);
-    else if (lanes == wide && lanes == VW)
-        for (int64_t i = 0; i < columns; i++) *(loose *)(to + i * VW) = *(const loose *)(from + i * step);
+    if (lanes == wide && lanes % VW == 0)
+        for (int64_t i = 0; i < columns; i++)
+            for (int64_t v = 0; v < lanes; v += VW) {
+                __builtin_prefetch(from + i * step + v + ahead, 0, 2);
+                *(loose *)(to + i * wide + v) = *(const loose *)(from + i * step + v);
+            }
+    else if (lanes == wide && lanes == step) memcpy(to, from, columns * lanes * sizeof *to);
     else
         for (int64_t i = 0; i < columns; i++) {
             memcpy(to + i * wide, from + i * step, lanes * sizeof *to);
@@ -41,6 +48,7 @@ static void gather(const element *restrict from, int64_t step, int64_t columns, 
 /* One row of x, from column t of each phase on: `columns` of them as [channel][phase][column][lane], zeros outside. */
 static void fill(const pass *p, const image *x, const comb *c, int64_t row, int64_t t, int64_t columns, const unit *u,
                  element *to) {
+    const int64_t apart = x->height * x->width * p->n;
     for (int64_t f = 0; f < c->phases; f++) {
         int64_t first = t, last = count(x, c, f, t + columns);
         while (first * c->step + c->start[f] < 0) first++;
@@ -50,7 +58,7 @@ static void fill(const pass *p, const image *x, const comb *c, int64_t row, int6
         for (int64_t i = 0; i < x->channels; i++) {
             element *here = to + (i * c->phases + f) * p->pitch;
             memset(here, 0, before * sizeof *here);
-            gather(from + i * x->height * x->width * p->n, c->step * p->n, last - first, u->lanes, p->lanes, here + before);
+            gather(from + i * apart, c->step * p->n, last - first, u->lanes, p->lanes, AHEAD * apart, here + before);
             memset(here + filled, 0, (p->pitch - filled) * sizeof *here);
         }
     }
@@ -72,10 +80,14 @@ static void hand_over(const pass *p, const unit *u, int64_t y, int64_t f, int64_
     const image *x = &p->target;
     const int64_t step = p->to.step * p->n;
     element *to = (element *)x->at + (y * x->width + u->t * p->to.step + p->to.start[f]) * p->n + u->at;
-    for (int64_t i = 0; i < x->channels; i++, to += x->height * x->width * p->n, sums += p->pitch)
+    const int64_t apart = x->height * x->width * p->n;
+    for (int64_t i = 0; i < x->channels; i++, to += apart, sums += p->pitch)
         if (step == u->lanes && step == p->lanes) put(to, sums, columns * step);
         else
-            for (int64_t c = 0; c < columns; c++) put(to + c * step, sums + c * p->lanes, u->lanes);
+            for (int64_t c = 0; c < columns; c++) {
+                __builtin_prefetch(to + AHEAD * apart + c * step, 1, 2);
+                put(to + c * step, sums + c * p->lanes, u->lanes);
+            }
 }
 
 INLINE void product_row(const int R, const entry *restrict e, const entry *end, const element *restrict x, int fresh,

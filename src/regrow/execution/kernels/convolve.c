@@ -7,9 +7,9 @@
 #include "share.h"
 
 #define WORTH 32768           /* multiplications below which a second thread costs more than it brings */
-#define NEAR (28 * 1024)      /* bytes of the L1 cache that a tile's source in a block may fill */
+#define NEAR (40 * 1024)      /* bytes of the L1 cache that a tile's source in a block may fill */
 #define RING (640 * 1024)     /* bytes of the L2 cache that the source rows of a strip may fill */
-#define LEAST 6               /* entries that a block must have for a target channel, to be worth its sums' way */
+#define LEAST 12              /* entries that a block must have for a target channel, to be worth its sums' way */
 #define LANES 16              /* of a panel, at least: a cache line */
 
 /* A convolution: sizes, as native.py gives them; (height, width) pairs. */

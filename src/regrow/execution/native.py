@@ -200,6 +200,17 @@ def keep(tensor: Tensor, bits: Tensor, rest: float) -> None:
     _library().regrow_keep(_at(tensor), _at(bits), tensor.numel(), rest, torch.get_num_threads())
 
 
+def rivals(grad: Tensor, x: Tensor, active: Tensor, bound: float, position: Tensor, size: Tensor) -> int:
+    """The entries of G^T X that are not active and above the bound in size, ascending, to `position` and `size` [room]:
+    how many they are, or, if that is more than the room, room enough. G and X in lanes, float32."""
+    factors = grad.data_ptr(), grad.shape[1], x.data_ptr(), x.shape[1], x.shape[0]
+    known = active.data_ptr(), active.numel(), active.dtype is torch.int64, bound
+    room = position.data_ptr(), size.data_ptr(), position.numel()
+    found: int = _library().regrow_rivals(*factors, *known, *room, torch.get_num_threads())
+    done(found < 0)
+    return found
+
+
 def call(name: str, *arguments: Tensor | float | None) -> Any:
     """A kernel by its name, on contiguous tensors and numbers."""
     given = (_at(value) if isinstance(value, Tensor) else value for value in arguments)
@@ -262,7 +273,8 @@ def _find() -> CDLL | None:
     library.regrow_floor.argtypes, library.regrow_floor.restype = [at, long, long, c_int], c_float
     library.regrow_select.argtypes = [at, long, long, at, c_int]
     library.regrow_above.argtypes = [at, long, at, long, c_int, c_float, at, at, c_int]
-    for count in ("regrow_sources", "regrow_union", "regrow_mark", "regrow_above"):
+    library.regrow_rivals.argtypes = [at, long, at, long, long, at, long, c_int, c_float, at, at, long, c_int]
+    for count in ("regrow_sources", "regrow_union", "regrow_mark", "regrow_above", "regrow_rivals"):
         getattr(library, count).restype = long
     library.regrow_transpose.argtypes = [at, long, long, at, c_int, c_int]
     return library

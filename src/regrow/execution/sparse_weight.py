@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regrow.core import positions
-from regrow.core.patterns import Candidates, Pattern
+from regrow.core.patterns import UNSTRUCTURED, Candidates, Pattern
 from regrow.core.select import select
 from regrow.core.topology import Topology
 from regrow.execution.optimizers import decay_of, first_moment, group_of
@@ -77,6 +77,11 @@ class SparseWeight:
             return vector
         return vector[self._stretch(part.start, part.start + part.numel)]
 
+    def _own(self, part: Part) -> Tensor:
+        """The flat positions of its weights, within it."""
+        at = self.of(part, self.at)
+        return at - part.start if part.start else at
+
     def _stretch(self, start: int, end: int) -> slice:
         """The weights at flat positions from start to end."""
         low, high = torch.searchsorted(self.at, torch.tensor([start, end], dtype=self.at.dtype)).tolist()
@@ -121,22 +126,27 @@ class SparseWeight:
     def candidates(self, part: Part, pattern: Pattern, k: int, by_moment: bool) -> Candidates | None:
         """The k best inactive positions by the dense signal; None for a layer that no backward pass reached."""
         if by_moment:
-            at = self.of(part, self.at) - part.start
-            return None if self.moment is None else pattern.collect(part.of(self.moment).view(part.shape), at, k)
+            dense = self.moment
+            return None if dense is None else pattern.collect(part.of(dense).view(part.shape), self._own(part), k)
         if self.witness.empty or 0 in part.shape:
             return None
+        row = part.start // self.layer.index.shape[1]
+        rows = range(row, row + part.shape[0])
+        rivals = self.witness.rivals(rows, self._own(part), k) if pattern == UNSTRUCTURED else None
+        best = self._by_blocks(part, pattern, rows, k) if rivals is None else _best([Candidates(*rivals)], k)
+        reached = bool(best.score.any()) or (self._raw is not None and bool(self._raw.any()))
+        return best if reached else None
+
+    def _by_blocks(self, part: Part, pattern: Pattern, rows: range, k: int) -> Candidates:
         found: list[Candidates] = []
         worst = -torch.inf  # what scores no higher cannot be among the k best
-        row = part.start // self.layer.index.shape[1]
-        for first, block in self.witness.blocks(range(row, row + part.shape[0])):
+        for first, block in self.witness.blocks(rows):
             found.append(self._within(part, pattern, k, first, block, worst))
             many = sum(some.score.numel() for some in found)
             if many > _CROWD * k or (worst == -torch.inf and many >= k > 0):
                 found = [_best(found, k)]
                 worst = float(found[0].score.min()) if k else worst
-        best = _best(found, k)
-        reached = bool(best.score.any()) or (self._raw is not None and bool(self._raw.any()))
-        return best if reached else None
+        return _best(found, k)
 
     def _within(self, part: Part, pattern: Pattern, k: int, row: int, block: Tensor, above: float) -> Candidates:
         first = row * self.layer.index.shape[1]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import torch
 from torch import Tensor
 
+from regrow.execution import rivals
 from regrow.execution.ops import LISTENERS
 
 Pair = tuple[Tensor, Tensor]
@@ -66,6 +68,15 @@ class Witness:
             kept = sum(g.numel() + z.numel() for g, z in self._pairs)
             if self._sum is not None or kept > grad.shape[1] * x.shape[1]:
                 self._sum, self._pairs = self.total(), []
+
+    def rivals(self, rows: range, active: Tensor, k: int) -> tuple[Tensor, Tensor] | None:
+        """Of these rows, the k largest entries that are not active, and perhaps more: ascending positions and sizes.
+        None where they must be read in blocks."""
+        grads, inputs = ([pair[side] for pair in self._pairs] for side in (0, 1))
+        if self._sum is not None or not rivals.serves(*grads, *inputs):
+            return None
+        grad, x = (several[0] if len(several) == 1 else torch.cat(several) for several in (grads, inputs))
+        return rivals.of_product(grad[:, rows.start : rows.stop], x, active, k)
 
     def total(self) -> Tensor:
         """The dense gradient [out, in]."""

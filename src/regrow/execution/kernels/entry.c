@@ -4,6 +4,7 @@
 #include "conv.h"
 #include "kernels.h"
 #include "norms.h"
+#include "outer.h"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -17,17 +18,19 @@ static int omp_get_num_threads(void) { return 1; }
 #define EXPORT __attribute__((visibility("default")))
 #define WORTH 32768    /* multiplications below which a second thread costs more than it brings */
 
-/* What serves one instruction set: float activations, bfloat16 ones; normalisation of both; masking; convolution. */
+/* What serves one instruction set: float activations, bfloat16 ones; normalisation of both; masking; convolution;
+   rows of dense gradients. */
 typedef struct {
     const kernels *whole, *half;
     const norms *norms[2];
     keep *keep;
     const convolver *conv[2];
+    const outer *outer;
 } set;
 
-#define PORTABLE {&regrow_norms_portable, &regrow_norms_portable_half}, regrow_keep_portable, {&regrow_conv_portable, &regrow_conv_portable_half}
-#define AVX2 {&regrow_norms_avx2, &regrow_norms_avx2_half}, regrow_keep_avx2, {&regrow_conv_avx2, &regrow_conv_avx2_half}
-#define AVX512 {&regrow_norms_avx512, &regrow_norms_avx512_half}, regrow_keep_avx512, {&regrow_conv_avx512, &regrow_conv_avx512_half}
+#define PORTABLE {&regrow_norms_portable, &regrow_norms_portable_half}, regrow_keep_portable, {&regrow_conv_portable, &regrow_conv_portable_half}, &regrow_outer_portable
+#define AVX2 {&regrow_norms_avx2, &regrow_norms_avx2_half}, regrow_keep_avx2, {&regrow_conv_avx2, &regrow_conv_avx2_half}, &regrow_outer_avx2
+#define AVX512 {&regrow_norms_avx512, &regrow_norms_avx512_half}, regrow_keep_avx512, {&regrow_conv_avx512, &regrow_conv_avx512_half}, &regrow_outer_avx512
 
 static set chosen = {&regrow_portable, &regrow_portable_half, PORTABLE};
 
@@ -52,6 +55,8 @@ static set find(int isa) {
 EXPORT int regrow_abi(void) { return 1; }
 
 const convolver *regrow_convolver(int half) { return chosen.conv[half != 0]; }
+
+const outer *regrow_outer(void) { return chosen.outer; }
 
 EXPORT int regrow_has(int isa) { return find(isa).whole != 0; }
 

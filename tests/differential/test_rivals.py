@@ -1,0 +1,60 @@
+"""The largest inactive entries of G^T X, found without writing it out, against those of the written one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from regrow.core.patterns import UNSTRUCTURED
+from regrow.execution import native, rivals
+
+
+@pytest.fixture(params=[name for name in native.available() if name != "reference"], autouse=True)
+def isa(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = native.isa()
+    native.use(request.param)
+    yield
+    native.use(before)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("batch", "out", "width", "density"),
+    [(4, 150, 130, 0.05), (7, 33, 65, 0.3), (1, 5, 3, 0.0), (33, 64, 64, 0.5), (2, 3, 200, 0.9), (3, 40, 900, 1.0)],
+)
+def test_the_best_are_those_of_the_whole(batch: int, out: int, width: int, density: float, threads: int) -> None:
+    """Integers, so that sums are exact and ties many; any number of them, in any layout."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    grad, x = torch.randint(-3, 4, (batch, out)).float(), torch.randint(-3, 4, (width, batch)).float().t()
+    active = (torch.rand(out * width) < density).nonzero().squeeze(1)
+    inactive = out * width - active.numel()
+    for k in {0, 1, inactive // 9, inactive // 2, inactive}:
+        for kind in (torch.int32, torch.int64):
+            position, size = rivals.of_product(grad, x, active.to(kind), k)
+            whole = UNSTRUCTURED.collect(grad.t() @ x, active.to(kind), k)
+            kept = torch.isin(position, whole.position)
+            assert position.dtype is kind
+            assert bool((position[1:] > position[:-1]).all())
+            assert torch.equal(position[kept], whole.position)
+            assert torch.equal(size[kept], whole.score)
+            assert not bool(torch.isin(position, active).any())
+    torch.set_num_threads(before)
+
+
+def test_a_nan_is_the_least_and_infinity_the_largest() -> None:
+    grad, x = torch.ones(2, 9), torch.ones(2, 70)
+    grad[0, 4], x[1, 3] = torch.nan, torch.inf
+    active = torch.tensor([0, 3, 100], dtype=torch.int32)
+    position, size = rivals.of_product(grad, x, active, 9 * 70 - 3)
+    whole = UNSTRUCTURED.collect(grad.t() @ x, active, 9 * 70 - 3)
+    assert torch.equal(position, whole.position)
+    assert torch.equal(size, whole.score)
+
+
+def test_bfloat16_is_summed_in_float() -> None:
+    grad, x = (torch.randn(16, side).bfloat16() for side in (20, 30))
+    position, size = rivals.of_product(grad, x, torch.empty(0, dtype=torch.int32), 600)
+    torch.testing.assert_close(size, (grad.float().t() @ x.float()).abs().view(-1)[position.long()])

@@ -41,9 +41,10 @@ def test_tickets_are_shown(call: Call, tmp_path: Path) -> None:
     assert judged["diversity"]["overlaps"][0][0] == 1.0
     (path,) = judged["paths"]
     assert path["at"] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert call("evaluate", folder, "--ood", "noise").exit_code == 0
     assert call("report", folder).exit_code == 0
     html = (folder / "report.html").read_text()
-    for title in ("Disagreement", "Shared connections", "Between tickets"):
+    for title in ("Disagreement", "Shared connections", "Between tickets", "Evaluation", "Other data"):
         assert f"<h3>{title}" in html
 
 

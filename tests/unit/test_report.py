@@ -121,6 +121,7 @@ def test_a_damaged_folder_is_left_out_by_name(runs: list[Path], file: str, conte
     assert reason in there.skipped[0].reason
     html = page(there, runs[0].parents[1])
     assert f"<code>{runs[3]}</code>" in html
+    assert f"<code>{runs[3]}</code>" in page(found([runs[3]]), runs[3]), "even where nothing is left to show"
 
 
 @pytest.mark.parametrize("worse", ["NaN", "Infinity", "-Infinity"])
@@ -152,7 +153,8 @@ def test_a_suite_gives_what_it_varied(tmp_path: Path) -> None:
     assert varied is not None
     there = gather(map(RunFolder, varied), varied)
     assert [dict(run.values) for run in there.runs] == [{"epochs": 5}] * 2 + [{"epochs": 10}] * 2
-    assert [skipped.reason for skipped in there.skipped] == ["not started"]
+    assert [path.name for path in there.waiting] == ["seed_0"]
+    assert "4 of 5 finished" in page(there, home)
     assert [cell.label for cell in cells(there.runs)] == ["images-rigl, epochs 5", "images-rigl, epochs 10"]
     (choice,) = figures_of(there)["choices"]
     assert choice.title == "Epochs: against 5"

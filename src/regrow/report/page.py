@@ -19,7 +19,7 @@ from regrow.report.figure import Section, Table
 from regrow.report.layers import topology
 from regrow.report.made import environments, made, missing
 from regrow.report.predictions import predictions
-from regrow.report.read import Found, Run
+from regrow.report.read import Found
 from regrow.report.tickets import tickets
 from regrow.report.words import percent
 from regrow.train.paths import RUNS
@@ -31,7 +31,7 @@ def page(found: Found, path: Path) -> str:
     sections = sections_of(shown)
     html: str = _template().render(
         title=_title(shown, path),
-        facts=_facts(found.runs, shown),
+        facts=_facts(found, shown),
         lead=_lead(shown),
         results=_results(shown),
         sections=sections,
@@ -81,13 +81,14 @@ def _title(shown: Sequence[Cell], path: Path) -> str:
     return many if path.resolve().name == RUNS.name else path.resolve().name
 
 
-def _facts(runs: Sequence[Run], shown: Sequence[Cell]) -> list[tuple[str, str]]:
+def _facts(found: Found, shown: Sequence[Cell]) -> list[tuple[str, str]]:
     """What is in view, in a line."""
-    finished = sum(bool(run.result) for run in runs)
+    runs = found.runs
+    finished, total = sum(bool(run.result) for run in runs), len(runs) + len(found.waiting)
     data = dict.fromkeys(str((run.recipe.get("data") or {}).get("name", "unknown")) for run in runs)
     machines = dict.fromkeys(str(run.environment.get("cpu", "unknown")) for run in runs)
     return [
-        ("runs", f"{len(runs)}" if finished == len(runs) else f"{finished} of {len(runs)} finished"),
+        ("runs", str(total) if finished == total else f"{finished} of {total} finished"),
         ("recipes", str(len(shown))),
         ("data", ", ".join(data)),
         ("machine", ", ".join(machines)),

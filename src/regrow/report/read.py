@@ -63,10 +63,11 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Found:
-    """What there is to show, and what had to be left out."""
+    """What there is to show, what had to be left out, and what has not begun."""
 
     runs: list[Run]
     skipped: list[Skipped]
+    waiting: list[Path]
 
 
 def gather(folders: Iterable[RunFolder], values: Mapping[Path, Facts] | None = None) -> Found:
@@ -75,10 +76,10 @@ def gather(folders: Iterable[RunFolder], values: Mapping[Path, Facts] | None = N
     Args:
         values: of a suite, by the folder's path.
     """
-    found = Found([], [])
+    found = Found([], [], [])
     for folder in folders:
         if not folder.recipe.exists():
-            found.skipped.append(Skipped(folder.path, "not started"))
+            found.waiting.append(folder.path)
             continue
         try:
             found.runs.append(_read(folder, (values or {}).get(folder.path, {})))

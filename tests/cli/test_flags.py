@@ -20,9 +20,11 @@ FLAGS = {
     "lottery": {
         *("RECIPE", "--densities", "--rewind", "--epoch", "--layers", "--set", "--seeds", "--runs", "--data-root"),
     },
+    "results": {"--ledger", "--to"},
     "resume": {"RUN", "--data-root"},
     "run": {"RECIPE", "--set", "--seeds", "--jobs", "--runs", "--data-root"},
     "show": {"WHAT"},
+    "suite": {"SOURCE", "--workers", "--engine", "--dry-run", "--ledger", "--runs", "--data-root"},
     "tickets": {"PATHS", "--json"},
 }
 OTHERS = {"bench"}  # frozen by their own tests

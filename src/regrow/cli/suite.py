@@ -54,9 +54,17 @@ def suite(
     typer.echo(course.folder.suite)
     if course.failures:
         say(f"{len(course.failures)} failed:", style="red")
-        for folder, why in course.failures.items():
-            say(f"{runs / folder}: {why}", style="red")
+        for why, folders in _by_reason(course.failures).items():
+            say(f"{', '.join(folders)}: {why}", style="red")
         raise typer.Exit(1)
+
+
+def _by_reason(failures: dict[str, str]) -> dict[str, list[str]]:
+    """Where data is missing, a hundred runs fail for one reason: it is said once."""
+    reasons: dict[str, list[str]] = {}
+    for folder, why in failures.items():
+        reasons.setdefault(why, []).append(folder)
+    return reasons
 
 
 def _foretell(course: Course) -> None:

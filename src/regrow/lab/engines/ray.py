@@ -29,7 +29,9 @@ class Ray:
             here = None if "RAY_ADDRESS" in os.environ else cores
             ray.init(num_cpus=here, include_dashboard=False, log_to_driver=False)
         try:
-            train = ray.remote(max_retries=0)(work)
+            # GPUs that a task does not ask for are hidden from it
+            gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0) / self.workers)  # type: ignore[no-untyped-call]
+            train = ray.remote(max_retries=0, num_gpus=gpus)(work)
             pending = {train.options(num_cpus=task.threads).remote(task): task for task in tasks}
             while pending:
                 (done, *_), _ = ray.wait(list(pending))

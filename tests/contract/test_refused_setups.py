@@ -265,22 +265,17 @@ class FullyShardedDataParallel(nn.Module):
         self.module = mlp()
 
 
-class FSDPLinear(nn.Linear):
-    """What fully_shard makes of a Linear's class."""
+def test_fsdp1() -> None:
+    refused(r"\(FSDP1\) flattens parameters.*use torch\.distributed\.fsdp\.fully_shard", FullyShardedDataParallel())
 
 
-@pytest.mark.parametrize("model", [FullyShardedDataParallel(), FSDPLinear(4, 4)])
-def test_fsdp(model: nn.Module) -> None:
-    refused("shards parameters.*use DistributedDataParallel", model)
-
-
-def test_dtensor() -> None:
-    class DTensor(torch.Tensor):
-        pass
+def test_weights_sharded_otherwise() -> None:
+    class Columns:
+        dim = 1
 
     model = mlp()
-    model[0].weight = nn.Parameter(model[0].weight.detach().as_subclass(DTensor))
-    refused(r"'0\.weight' is a DTensor", model)
+    model[0].weight.placements = (Columns(),)
+    refused(r"'0\.weight' is a DTensor placed as .*masks follow rows", model)
 
 
 @pytest.mark.parametrize("kind", ["sgd-momentum", "adam"])

@@ -10,13 +10,14 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from regrow.execution import native
+from regrow.execution.shards import local
 
 
 class Mask:
     """Which entries of one parameter exist. Prepared once for every layout, number type and device it meets.
 
     Args:
-        active: gives the bools, shaped like the parameter.
+        active: gives the bools, shaped like the parameter, or like this rank's rows of it.
     """
 
     def __init__(self, active: Callable[[], Tensor]) -> None:
@@ -24,7 +25,8 @@ class Mask:
         self._ways: dict[tuple[object, ...], Callable[[Tensor, float], None]] = {}
 
     def keep(self, tensor: Tensor, rest: float = 0.0) -> None:
-        """tensor <- `rest` where nothing exists, in place."""
+        """tensor <- `rest` where nothing exists, in place; of a sharded one, this rank's rows."""
+        tensor = local(tensor)
         traced = torch.compiler.is_compiling() or (tensor.requires_grad and torch.is_grad_enabled())
         layout = (tensor.dtype, tensor.device, tensor.stride(), traced)
         way = self._ways.get(layout)

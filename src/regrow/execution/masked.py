@@ -17,6 +17,7 @@ from regrow.execution.mask import Mask
 from regrow.execution.masked_weight import MaskedWeight, any_of
 from regrow.execution.optimizers import check_moment, decay_of, first_moment, fresh_state, group_of
 from regrow.execution.parts import Part, grouped, locate
+from regrow.execution.shards import whole
 
 
 class MaskedBackend:
@@ -42,6 +43,11 @@ class MaskedBackend:
             weight.watch()
 
     def expect(self, needs: frozenset[str], births: Mapping[str, int]) -> None:
+        if "dense_moment" in needs and any(weight.sharded for weight in self._weights):
+            raise RegrowError(
+                "this method keeps a dense momentum of every weight, which FSDP2 does not shard; take 'rigl' or 'set', "
+                "or DistributedDataParallel"
+            )
         self._needs, self._births = needs, births
         if self._optimizer is not None and "moment" in needs and "dense_moment" not in needs:
             for fresh in self._fresh.values():
@@ -143,7 +149,7 @@ class MaskedBackend:
     def _dense(self, weight: MaskedWeight) -> Tensor | None:
         """The dense gradient of the expected step; None for a weight that no backward pass reached."""
         dense = weight.reduced() if "dense_grad" in self._needs else None
-        return dense if dense is not None and any_of(dense) else None
+        return dense if dense is not None and any_of(whole(dense)) else None
 
     def _state(self, parameter: nn.Parameter) -> dict[str, Tensor]:
         """The optimizer's entries shaped like the parameter: found by shape, never by type."""

@@ -14,6 +14,7 @@ from regrow.core.errors import RegrowError
 from regrow.core.topology import Topology
 from regrow.execution.mask import Mask
 from regrow.execution.parts import Part, active
+from regrow.execution.shards import is_sharded, local, share
 
 
 class MaskedWeight:
@@ -23,22 +24,24 @@ class MaskedWeight:
         self.parts = parts
         self.parameter = parts[0].parameter
         self._refuse_twice()
-        self.mask = Mask(partial(torch.ones_like, self.parameter, dtype=torch.bool, requires_grad=False))
+        self.sharded = is_sharded(self.parameter)
+        self.mask = Mask(partial(torch.ones_like, local(self.parameter), dtype=torch.bool, requires_grad=False))
         self.wanted = False
         self.dense: Tensor | None = None
         self.moment: Tensor | None = None
+        self._summed: Tensor | None = None  # the gradient that the dense one of a sharded weight belongs to
         self._handles: list[RemovableHandle] = []
 
     def cover(self, topology: Topology) -> None:
         """Take the mask from the topology; rows that no site covers stay."""
-        self.mask = Mask(partial(active, self.parts, topology))
+        self.mask = Mask(lambda: share(active(self.parts, topology), self.parameter))
 
     def staying(self, before: Mask, reborn: Mapping[str, Tensor]) -> Tensor:
         """What existed before and exists now, but for what is born again."""
         stay = before.active().logical_and_(self.mask.active())
         for part in self.parts:
             if part.name in reborn:
-                stay.masked_fill_(part.mask(reborn[part.name]), False)
+                stay.masked_fill_(share(part.mask(reborn[part.name]), self.parameter), False)
         return stay
 
     def _refuse_twice(self) -> None:
@@ -59,7 +62,7 @@ class MaskedWeight:
         self.forget()
 
     def forget(self) -> None:
-        self.dense = None
+        self.dense = self._summed = None
 
     @torch.no_grad()
     def remember(self, decay: float) -> None:
@@ -96,11 +99,23 @@ class MaskedWeight:
 
     def _accumulated(self, parameter: Tensor) -> None:
         assert parameter.grad is not None
+        if self.sharded and self.wanted:
+            self._add_sharded(parameter.grad)
         self.mask.keep(parameter.grad)
+
+    def _add_sharded(self, grad: Tensor) -> None:
+        """The dense gradient, which FSDP has reduced and summed over micro-batches where it was masked before.
+
+        What is outside the mask is new each time; inside, `grad` has the sum.
+        """
+        new = grad.detach().clone()
+        goes_on = self.dense is not None and self._summed is grad
+        self.dense = new + (self.dense - self.mask.kept(self.dense)) if goes_on and self.dense is not None else new
+        self._summed = grad
 
     def reduced(self) -> Tensor | None:
         """The dense gradient, its mean over ranks: the stash is taken before DDP reduces, so it is reduced here."""
-        if not _distributed():
+        if self.sharded or not _distributed():
             return self.dense
         dense = torch.zeros_like(self.parameter) if self.dense is None else self.dense
         dist.all_reduce(dense)

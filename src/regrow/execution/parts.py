@@ -19,6 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 from regrow.core.errors import RegrowError, nearest
 from regrow.core.topology import Shape, Topology
 from regrow.execution.refuse import refuse_lazy, refuse_module, refuse_weight
+from regrow.execution.shards import whole
 from regrow.execution.sparse_attention import SparseAttention
 from regrow.execution.sparse_layer import SparseLayer
 
@@ -47,13 +48,13 @@ class Part:
         return prod(self.shape)
 
     def of(self, tensor: Tensor) -> Tensor:
-        """Its stretch of a tensor shaped like the parameter, flat in logical order (a copy if memory order differs)."""
-        return tensor.detach().reshape(-1)[self.start : self.start + self.numel]
+        """Its stretch of a tensor shaped like the parameter, flat in logical order; a copy if that is not memory's."""
+        return whole(tensor.detach()).reshape(-1)[self.start : self.start + self.numel]
 
     def mask(self, index: Tensor) -> Tensor:
         """Bool, shaped like the parameter: true at these positions of the part."""
         flat = torch.zeros(self.parameter.numel(), dtype=torch.bool, device=self.parameter.device)
-        return flat.index_fill_(0, self.start + index.to(flat.device).long(), True).view_as(self.parameter)
+        return flat.index_fill_(0, self.start + index.to(flat.device).long(), True).view(self.parameter.shape)
 
 
 def grouped(parts: Iterable[Part]) -> list[list[Part]]:
@@ -71,7 +72,7 @@ def active(parts: Sequence[Part], topology: Topology) -> Tensor:
     for part in parts:
         stretch = flat[part.start : part.start + part.numel]
         stretch.zero_().index_fill_(0, topology.index(part.name).to(flat.device).long(), True)
-    return flat.view_as(parameter)
+    return flat.view(parameter.shape)
 
 
 @dataclass(frozen=True)

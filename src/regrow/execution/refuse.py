@@ -10,6 +10,7 @@ from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
 from regrow.core.errors import RegrowError
+from regrow.execution.shards import unfit
 from regrow.execution.sparse_attention import SparseAttention
 from regrow.execution.sparse_layer import SparseLayer
 
@@ -18,11 +19,14 @@ def unwrap_model(model: nn.Module) -> nn.Module:
     """The plain model inside DistributedDataParallel, DataParallel, `torch.compile` or Fabric.
 
     Raises:
-        RegrowError: FSDP shards parameters, so masks and weights would part.
+        RegrowError: FSDP1 flattens parameters, so masks and weights would part.
     """
     kind = type(model).__name__
-    if "FullyShardedDataParallel" in kind or kind.startswith("FSDP"):
-        raise RegrowError(f"{kind} shards parameters, which masks cannot follow; use DistributedDataParallel")
+    if "FullyShardedDataParallel" in kind:
+        raise RegrowError(
+            f"{kind} (FSDP1) flattens parameters, which masks cannot follow; use torch.distributed.fsdp.fully_shard "
+            "(FSDP2) or DistributedDataParallel"
+        )
     inner: Any = getattr(model, "_orig_mod", None)
     if inner is None and kind in ("DistributedDataParallel", "DataParallel", "_FabricModule"):
         inner = model.module
@@ -68,9 +72,12 @@ def refuse_lazy(model: nn.Module) -> None:
 def refuse_weight(name: str, parameter: nn.Parameter) -> None:
     """Refuses weights that are sharded, quantised or not real numbers."""
     kind = type(parameter.data).__name__
-    if kind == "DTensor" or type(parameter).__name__ == "DTensor":
-        raise RegrowError(f"{name!r} is a DTensor (FSDP2 or tensor parallel), which masks cannot follow; use DDP")
-    if not parameter.dtype.is_floating_point or kind not in ("Tensor", "Parameter"):
+    if why := unfit(parameter):
+        raise RegrowError(
+            f"{name!r} is a DTensor {why}; masks follow rows sharded over one dimension of the mesh, as fully_shard "
+            "does"
+        )
+    if not parameter.dtype.is_floating_point or kind not in ("Tensor", "Parameter", "DTensor"):
         raise RegrowError(
             f"{name!r} is a {kind} of {parameter.dtype}: quantised weights cannot be trained sparsely; exclude it"
         )

@@ -16,6 +16,7 @@ from regrow.core.rng import seed_of
 from regrow.core.saliency import SALIENCIES, Batch, LossFn, Saliency
 from regrow.core.topology import Topology, parameter_of
 from regrow.execution.parts import Part, active, grouped
+from regrow.execution.shards import is_sharded
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,11 @@ def scored(model: nn.Module, parts: Mapping[str, Part], start: Scored, density: 
         raise RegrowError(
             f"topology={name!r} scores the weights of plain layers, but {built[0]!r} is a SparseLinear; start it with "
             "topology='built', or exclude it"
+        )
+    if sharded := [part.name for part in parts.values() if is_sharded(part.parameter)]:
+        raise RegrowError(
+            f"topology={name!r} scores whole weights, but {sharded[0]!r} is sharded: score the model before "
+            "fully_shard, and give the Topology"
         )
     if saliency.runs and start.batch is None:
         raise RegrowError(

@@ -16,6 +16,7 @@ from regrow.core.ranking import refuse_collapse
 from regrow.core.saliency import SALIENCIES
 from regrow.core.topology import Shape, Topology
 from regrow.execution.parts import Part, Verdict
+from regrow.execution.shards import local
 from regrow.sparsifier.scored import Scored, scored
 
 Start = str | Distribution | Topology | Scored
@@ -95,7 +96,8 @@ def warn_if_trained(model: nn.Module, optimizer: Optimizer) -> None:
     """Warns when a random topology is about to destroy what training has left: statistics or optimizer state."""
     counted = (b for name, b in model.named_buffers() if name.endswith("num_batches_tracked"))
     norms = (m for m in model.modules() if isinstance(m, nn.LayerNorm | nn.GroupNorm | nn.modules.batchnorm._NormBase))
-    moved = any(isinstance(m.weight, nn.Parameter) and bool((m.weight != m.weight.flatten()[0]).any()) for m in norms)
+    scales = (local(m.weight).flatten() for m in norms if isinstance(m.weight, nn.Parameter))
+    moved = any(bool((scale != scale[:1]).any()) for scale in scales)
     if moved or any(int(b) > 0 for b in counted) or any(map(_stepped, optimizer.state.values())):
         warnings.warn(
             "the model looks trained and a random topology will destroy most of its weights; "

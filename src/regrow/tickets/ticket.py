@@ -16,6 +16,7 @@ from regrow.core.topology import Topology, parameter_of
 from regrow.execution.held import held_state
 from regrow.execution.parts import FUSED, Part, locate
 from regrow.execution.refuse import unwrap_model
+from regrow.execution.shards import whole
 from regrow.sparsifier import Sparsifier
 
 
@@ -62,11 +63,11 @@ class Ticket:
         parts, held, tied = locate(model, topology), held_state(model), _tied(model, topology)
         _refuse_tied_later(topology, tied)
         state = {key: value for key, value in held.items() if key not in tied}
-        for whole in dict.fromkeys(parameter_of(name) for name in topology):
-            state.pop(whole)
+        for site in dict.fromkeys(parameter_of(name) for name in topology):
+            state.pop(site)
         state |= {name: _values(part, topology.index(name)) for name, part in parts.items()}
         state |= {part.name: part.of(part.parameter).view(part.shape) for part in _beside(model, parts)}
-        state = {key: value.detach().to("cpu", copy=True) for key, value in state.items()}
+        state = {key: whole(value.detach()).to("cpu", copy=True) for key, value in state.items()}
         return cls(state, topology, {key: str(word) for key, word in meta.items()}, tied)
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -105,7 +105,7 @@ def _read(folder: RunFolder, values: Facts) -> Run:
     result = _json(folder.result)
     if lacks := [key for key in NEEDED if result and key not in result]:
         raise ValueError(f"{folder.result.name} lacks {', '.join(lacks)}")
-    if result and (none := [key for key in NUMBERS if result[key] is None]):
+    if result and (none := [key for key in NUMBERS if not isinstance(result[key], int | float)]):
         raise ValueError(f"{folder.result.name} has no number for {', '.join(none)}")
     return Run(
         folder,

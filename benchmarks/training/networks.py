@@ -1,7 +1,7 @@
 """Whole convolutional networks: a training step on the sparse backend against a plain dense one at its best.
 
-Beside each ratio its Amdahl bound: what it would be if all but the sparse layers took the time it takes in the dense
-step, and each sparse layer what it takes alone. A step holds its share of a RigL update, every 100 steps. And
+Beside each ratio its Amdahl bound: what it would be if all but the convolutions took the time it takes in the dense
+step. A step holds its share of a RigL update, every 100 steps. And
 inference of three members in one call against one dense net.
 
 python -m benchmarks.training.networks [CELL ...] [--sparsity 90 95 98] [--threads 2 1]
@@ -21,11 +21,11 @@ import torch
 from benchmarks.paired import RESULTS, Cell, Comparison, Task, environment, paired, report
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.profiler import ProfilerActivity, profile
 
 import regrow
 from regrow import Ensemble, Ticket
 from regrow.core.distributions import Uniform
-from regrow.execution import trial
 from regrow.lab.paired import in_turn
 from regrow.sparsifier.start import Start
 from regrow.train import models
@@ -34,6 +34,7 @@ BATCH, INTERVAL, CLASSES, SHAPE = 64, 100, 10, (3, 32, 32)
 REPLACED = 0.3
 """Share of the weights that a measured update replaces: RigL's at the start."""
 
+CONVOLUTIONS = {f"{op}{way}" for op in ("aten::convolution", "regrow::sparse_conv2d") for way in ("", "_backward")}
 SETTINGS = {"lr": 1e-5, "momentum": 0.9, "fused": True}
 
 
@@ -110,27 +111,17 @@ def training(network: Network, sparsity: int, rounds: int = 5) -> Step:
     name = f"{network.title}, {sparsity}%"
     limit = 1 / network.targets[sparsity]
     extra = sorted(updates)[rounds // 2] - sorted(steps)[rounds // 2]
-    dense_step = sorted(theirs)[rounds // 2]
-    bound = dense_step / (dense_step - saved(network, sparsity, x, last is plain))
+    whole, left = sorted(theirs)[rounds // 2], sorted(steps)[rounds // 2] * convolutions(ours)
+    bound = whole / (whole * (1 - convolutions(plain)) + left)
     return Step(name, mixed, theirs, limit, bound, extra, sparsifier.backend.note)
 
 
-def saved(network: Network, sparsity: int, x: Tensor, last: bool) -> float:
-    """Seconds that the layers which run sparse save, each measured alone at its own input."""
-    _, sparsifier = step_of(network.make(), x, torch.randint(CLASSES, (len(x),)), network, sparsity)
-    ours, theirs = sparsifier.model, network.make()
-    decision = sparsifier.decision
-    sites = sparsifier.topology if decision is None else decision["sparse"]
-    if last:
-        theirs = theirs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        x = x.contiguous(memory_format=torch.channels_last)
-    calls = [trial.calls_of(model, ((x,), {})) for model in (theirs, ours)]
-    gain = 0.0
-    for layer in (site.rpartition(".")[0] for site in sites):
-        pair = [trial.passes(m.get_submodule(layer), c[layer]) for m, c in zip((theirs, ours), calls, strict=True)]
-        dense, sparse = trial.in_turn(pair)
-        gain += dense - sparse
-    return gain
+def convolutions(step: Task) -> float:
+    """The share of a step that its convolutions take."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        step()
+    events = profiler.key_averages()
+    return sum(e.cpu_time_total for e in events if e.key in CONVOLUTIONS) / sum(e.self_cpu_time_total for e in events)
 
 
 def step_of(

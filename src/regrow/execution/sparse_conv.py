@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -9,6 +11,9 @@ from regrow.core.topology import Shape
 from regrow.execution import images
 from regrow.execution.conv_ops import Geometry, filter_gradients, sparse_conv2d
 from regrow.execution.sparse_layer import SparseLayer
+
+_MANY = 1024
+"""Inputs of an output pixel from which on torch computes a whole layer faster, both transpositions included."""
 
 
 class SparseConv2d(SparseLayer, nn.Conv2d):
@@ -35,7 +40,7 @@ class SparseConv2d(SparseLayer, nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         if input.dim() == 3:
             return self.forward(input.unsqueeze(0)).squeeze(0)
-        if self.whole:
+        if self.whole and prod(self.shape[1:]) >= _MANY:
             return images.lanes(self._conv_forward(images.rows(input), self.weight.view(self.shape), self.bias))
         if self.padding_mode != "zeros":
             input = pad(input, self._reversed_padding_repeated_twice, self.padding_mode)

@@ -12,15 +12,17 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from regrow.core.errors import RegrowError
-from regrow.execution import native
+from regrow.execution import images, native
 from regrow.execution.ops import is_lanes
 from regrow.execution.parts import locate, survey
-from regrow.execution.sparse_linear import SparseLinear
+from regrow.execution.sparse_conv import SparseConv2d
+from regrow.execution.sparse_layer import SparseLayer
 from regrow.execution.sparse_sites import places_of
 from regrow.lab.subject import Subject
 
 BREAK_EVEN = 0.3
-"""Density above which a dense product is the quicker one; measured between .28 and .5."""
+"""Density above which a dense linear layer is the quicker one; measured between .28 and .5. Convolutions break even
+between .7 and 1, where dense ones would transpose."""
 
 
 def refused(model: nn.Module) -> tuple[dict[str, str], int]:
@@ -50,7 +52,7 @@ def reasons(subject: Subject, refusals: Mapping[str, str]) -> list[str]:
     for name, density in executed.items():
         if density == 1:
             lines.append(f"{name} runs dense: the distribution leaves it whole")
-        elif density > BREAK_EVEN:
+        elif density > BREAK_EVEN and len(subject.sparsifier.topology.shape(name)) == 2:
             lines.append(f"{name} has density {density:.2f}: above about {BREAK_EVEN} a dense product is quicker")
     if native.isa() == "reference":
         lines.append("the compiled kernels are missing: sparse layers run in plain torch")
@@ -64,9 +66,8 @@ def _breaks(subject: Subject) -> Iterator[str]:
     def note(name: str) -> Any:
         def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
             x = inputs[0] if inputs and isinstance(inputs[0], Tensor) else None
-            executed = isinstance(module, SparseLinear) and module.weight.numel() < math.prod(module.index.shape)
-            rows = executed and x is not None and not is_lanes(x.reshape(-1, x.shape[-1]))
-            seen.append((name, rows))
+            executed = isinstance(module, SparseLayer) and module.weight.numel() < math.prod(module.index.shape)
+            seen.append((name, executed and x is not None and not _in_lanes(module, x)))
 
         return before
 
@@ -75,7 +76,7 @@ def _breaks(subject: Subject) -> Iterator[str]:
             if not any(module.children()):
                 stack.callback(module.register_forward_pre_hook(note(name)).remove)
         subject.model(subject.x)
-    sparse = {name for name, module in subject.model.named_modules() if isinstance(module, SparseLinear)}
+    sparse = {name for name, module in subject.model.named_modules() if isinstance(module, SparseLayer)}
     begun = False
     for i, (name, rows) in enumerate(seen):
         if rows and begun:
@@ -83,6 +84,12 @@ def _breaks(subject: Subject) -> Iterator[str]:
         begun = begun or name in sparse
     if begun and copies.made:
         yield f"torch copies {copies.made} tensors of a forward pass, to have them in rows (attention, reshapes)"
+
+
+def _in_lanes(layer: nn.Module, x: Tensor) -> bool:
+    if isinstance(layer, SparseConv2d):
+        return x.dim() == 4 and images.is_lanes(x)
+    return is_lanes(x.reshape(-1, x.shape[-1]))
 
 
 class _Copies(TorchDispatchMode):  # type: ignore[no-untyped-call]

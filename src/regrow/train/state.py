@@ -125,7 +125,7 @@ def held_bytes(job: Job) -> int:
 
 def topology_bytes(job: Job) -> int:
     """Memory of what sparse training keeps besides: positions, indices, masks, what was explored."""
-    own = _storages([*job.model.parameters(), *job.model.buffers(), job.optimizer.state])
+    own = _storages([*job.model.parameters(), *job.model.buffers(), job.optimizer.state, job.data])
     return sum(size for at, size in _storages(job.sparsifier).items() if at not in own)
 
 

@@ -11,7 +11,7 @@ from regrow.lab.plan.net import io_of
 from regrow.recipe.schema import SGD
 
 _FLOAT, _INDEX = 4, 4
-_ENTRY, _FILE = 420, 9_000
+_ENTRY, _FILE = 330, 3_000
 """Bytes around each tensor of a checkpoint, and around all of them."""
 _LINE, _HEADER = 100, 400
 """The same of a ticket."""
@@ -103,7 +103,8 @@ def _counters(draft: Draft) -> int:
 
 
 def _around(draft: Draft) -> int:
-    tensors = draft.net.tensors * (1 + _slots(draft)) + 3 * len(draft.net.parts)
+    buffers = sum(1 for _ in draft.net.model.buffers())
+    tensors = draft.net.tensors * (1 + _slots(draft)) + buffers + 3 * len(draft.net.parts)
     return _FILE + _ENTRY * tensors
 
 

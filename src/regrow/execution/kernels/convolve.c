@@ -1,6 +1,9 @@
 /* What Python calls for convolutions: plans a pass, sorts its entries, shares its units among threads. */
 #include <stdlib.h>
 #include <string.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 #include "conv.h"
 #include "registers.h"
@@ -10,6 +13,7 @@
 #define NEAR (40 * 1024)      /* bytes of the L1 cache that a tile's source in a block may fill */
 #define RING (640 * 1024)     /* bytes of the L2 cache that the source rows of a strip may fill */
 #define LEAST 12              /* entries that a block must have for a target channel, to be worth its sums' way */
+#define PAGE (2 << 20)        /* bytes of a large page */
 #define LANES 16              /* of a panel, at least: a cache line */
 
 /* A convolution: sizes, as native.py gives them; (height, width) pairs. */
@@ -171,6 +175,18 @@ static walk walk_of(const shape *s, const int32_t *index, int64_t nnz, int back)
                 : (walk){s->out_channels, width, 1, index, index + s->out_channels + 1, 0, 0, 0, 0, 0};
 }
 
+/* What is written here for the first time may come in large pages: fewer faults, and fewer pages to look up while
+   lines that lie far apart are read and written. */
+static void large_pages(const image *x, int64_t n, int64_t size) {
+#ifdef MADV_HUGEPAGE
+    const uintptr_t first = up((uintptr_t)x->at, PAGE) * PAGE;
+    const uintptr_t last = ((uintptr_t)x->at + x->channels * x->height * x->width * n * size) / PAGE * PAGE;
+    if (x->at && first < last) madvise((void *)first, last - first, MADV_HUGEPAGE);
+#else
+    (void)x, (void)n, (void)size;
+#endif
+}
+
 /* The sums of a pass into its target, and what belongs to the weights into dw, unless that is null. */
 static int run(const convolver *with, const shape *s, int back, pass *p, const int32_t *index, int64_t nnz, const float *values,
                float *dw, int size, int threads) {
@@ -183,6 +199,7 @@ static int run(const convolver *with, const shape *s, int back, pass *p, const i
     char *memory = regrow_scratch(shared + own);
     if (!memory) return 1;
     const stock k = stock_at(memory, p, nnz, listed, copies);
+    large_pages(&p->target, p->n, size);
     w.row_key = k.lists;
     w.row_at = w.row_key + w.rows;
     w.column_key = w.row_at + w.rows;

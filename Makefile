@@ -15,15 +15,15 @@ KERNELS     := CMakeLists.txt $(wildcard src/regrow/execution/kernels/*)
 .PHONY: setup demo test test-all check docs walk bench clean
 .DEFAULT_GOAL := demo
 
-# Two set-ups: what runs need (with the report), and what developing needs besides.
+# Two set-ups: what runs need, and what developing needs besides.
 setup: $(VENV)/.ready-dev
 
-$(VENV)/.ready: extras := report
-$(VENV)/.ready-dev: extras := dev
+$(VENV)/.ready: what := .
+$(VENV)/.ready-dev: what := .[dev]
 $(VENV)/.ready $(VENV)/.ready-dev: pyproject.toml constraints.txt $(KERNELS)
-	@sh tools/check_machine.sh $(PYTHON) $(VENV) $(extras)
+	@sh tools/check_machine.sh $(PYTHON) $(VENV) $(what)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_FLAGS) -c $(CONSTRAINTS) -e '.[$(extras)]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_FLAGS) -c $(CONSTRAINTS) -e '$(what)'
 	@touch $@
 
 demo: $(VENV)/.ready

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Before anything is installed: is what we need here, and how much will be downloaded?
-#   sh tools/check_machine.sh PYTHON VENV EXTRAS
+#   sh tools/check_machine.sh PYTHON VENV WHAT
 python=$1
 venv=$2
-extras=$3
+what=$3
 missing=
 
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || {
@@ -22,9 +22,9 @@ runs=300
 develops=500
 if [ ! -x "$venv/bin/python" ]; then
     megabytes=$runs
-    [ "$extras" = dev ] && megabytes=$develops
+    [ "$what" = ".[dev]" ] && megabytes=$develops
     echo "Setting up $venv: about $megabytes MB to download with a CPU build of torch, 2-3 GB where your index serves a CUDA build."
     echo "To keep a torch you have: make VENV=/path/to/that/venv CONSTRAINTS=/dev/null; to pick another build: see the Makefile."
-elif [ "$extras" = dev ] && [ ! -e "$venv/.ready-dev" ]; then
+elif [ "$what" = ".[dev]" ] && [ ! -e "$venv/.ready-dev" ]; then
     echo "Adding what tests, docs and adapters need to $venv: about $((develops - runs)) MB to download, less what is there."
 fi

@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 WHEEL_GOAL, WHEEL_LIMIT = 200_000, 1_000_000
 """Bytes."""
-OPTIONAL = ("jinja2", "matplotlib", "optuna", "ray", "submitit", "onnx", "lightning", "transformers", "timm", "pytest")
+OPTIONAL = ("matplotlib", "optuna", "ray", "submitit", "onnx", "lightning", "transformers", "timm", "pytest")
 TORCH_HAS = ("jinja2",)
 
 LIGHT = """

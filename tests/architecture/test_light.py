@@ -16,7 +16,7 @@ from source import ROOT, SOURCE
 from regrow.execution import native
 
 OPTIONAL = (
-    *("jinja2", "matplotlib", "optuna", "ray", "submitit", "onnx", "onnxscript", "onnxruntime", "lightning"),
+    *("matplotlib", "optuna", "ray", "submitit", "onnx", "onnxscript", "onnxruntime", "lightning"),
     *("pytorch_lightning", "transformers", "accelerate", "timm", "torchvision", "tensorboard", "wandb", "mlflow"),
     *("trackio", "torchmetrics", "sphinx", "furo", "myst_parser", "hypothesis", "pandas"),
 )

@@ -225,7 +225,6 @@ def test_a_partial_report_says_what_is_missing(
 
 
 def test_the_figure(scripts: Any, home: Path) -> None:
-    pytest.importorskip("matplotlib")
     made_up(scripts, home, {"static": [0.8, 0.81], "sparse": [0.88, 0.89]}, {"static": 0.5, "sparse": 0.7})
     assert scripts.analyse.main([str(home)]) == 0
     assert "<svg" in (home / "figure.svg").read_text()

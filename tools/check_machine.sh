@@ -18,7 +18,7 @@ if [ -n "$missing" ]; then
     exit 1
 fi
 # Sizes of all wheels of Python 3.11 on Linux (x86-64), torch 2.13: its CPU build is 190 MB of them.
-runs=300
+runs=280
 develops=500
 if [ ! -x "$venv/bin/python" ]; then
     megabytes=$runs

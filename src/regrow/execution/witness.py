@@ -66,7 +66,7 @@ class Witness:
         if self._pairs:
             grad, x = self._pairs[0]
             kept = sum(g.numel() + z.numel() for g, z in self._pairs)
-            if self._sum is not None or kept > grad.shape[1] * x.shape[1]:
+            if self._sum is not None or grad.dim() > 2 or kept > grad.shape[1] * x.shape[1]:  # images are always more
                 self._sum, self._pairs = self.total(), []
 
     def rivals(self, rows: range, active: Tensor, k: int) -> tuple[Tensor, Tensor] | None:

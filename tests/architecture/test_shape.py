@@ -99,6 +99,7 @@ EXCEPTIONS = {
     "OpenSpec": "the same for parts that pass further settings on",
     "ScheduleSpec": "a discriminated union's common fields",
     "OptimizerSpec": "a discriminated union's common fields",
+    "Axes": "what a suite and each of its analyses have in common",
 }
 """Classes without abstract methods that have subclasses, and why; none is ever made itself."""
 

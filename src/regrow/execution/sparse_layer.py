@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from math import prod
 from typing import Any, TypeVar
@@ -39,13 +40,13 @@ class SparseLayer(nn.Module):
     """What it was, and is again when it leaves."""
 
     @property
+    @abstractmethod
     def shape(self) -> Shape:
         """Of the dense weight."""
-        raise NotImplementedError
 
+    @abstractmethod
     def gradient(self, grad: Tensor, x: Tensor, rows: slice) -> Tensor:
         """These rows of the dense gradient, as the index counts them, from what a backward pass was given."""
-        raise NotImplementedError
 
     @classmethod
     def take_over(cls: type[Layer], layer: nn.Module, at: Tensor) -> Layer:

@@ -19,7 +19,8 @@ pytestmark = pytest.mark.usefixtures("children")
 
 LONG: dict[str, Any] = {"epochs": 12, "method": "snfs"}
 NAMED = 4 * ["write", "fsync", "replace", "fsync"]  # the calls of writing one file
-# environment, checkpoint at 4, row and checkpoint at 6, checkpoint at 8, row and checkpoint at 12, topology, judged, result
+# environment, checkpoint at 4, row and checkpoint at 6, checkpoint at 8, row and checkpoint at 12, topology, judged,
+# result
 CALLS = [*NAMED[:8], "write", "fsync", *NAMED[:8], "write", "fsync", *NAMED[:16]]
 MOMENTS = [(at, moment) for at in range(len(CALLS)) for moment in ("before", "after")]
 MOMENTS += [(at, "middle") for at, call in enumerate(CALLS) if call == "write"]

@@ -106,7 +106,7 @@ def test_killed_while_resuming(whole: dict[str, Any], backend: str, tmp_path: Pa
     assert run_to_end(tmp_path / "run", backend=backend) == whole
 
 
-@pytest.mark.parametrize("calls", range(12, 16))
+@pytest.mark.parametrize("calls", range(16, 20))
 def test_killed_again_and_again(whole: dict[str, Any], backend: str, tmp_path: Path, calls: int) -> None:
     """Every process dies a few writes after it has resumed."""
     for _ in range(20):

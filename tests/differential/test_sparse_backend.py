@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn, optim
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.optim import Optimizer
 
 import regrow
@@ -14,6 +15,7 @@ from regrow.core.patterns import Candidates, Unstructured
 from regrow.core.schedules import Every
 from regrow.core.scores import magnitude
 from regrow.core.site import Site
+from regrow.execution.sparse_conv import SparseConv2d
 from regrow.sparsifier import Sparsifier
 
 UPDATES, EVERY = 20, 3
@@ -177,3 +179,54 @@ def test_candidates_of_blocks_are_those_of_the_whole(monkeypatch: pytest.MonkeyP
     found = weight.candidates(weight.parts[0], Unstructured(), 100, by_moment=False)
     assert torch.equal(found.position, whole.position)
     assert torch.equal(found.score, whole.score)
+
+
+@pytest.mark.parametrize("micro", [1, 2])
+def test_inside_backward_a_dense_gradient_becomes_its_candidates(micro: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each convolution in turn one is written out, and none is left, nor a factor; sums of micro-batches are."""
+    form, written, most = SparseConv2d.gradient, list[StorageWeakRef](), 0
+
+    def alive() -> int:
+        return sum(not storage.expired() for storage in written)
+
+    def spy(self: SparseConv2d, grad: Tensor, x: Tensor, rows: slice) -> Tensor:
+        nonlocal most
+        dense = form(self, grad, x, rows)
+        written.append(StorageWeakRef(dense.untyped_storage()))
+        most = max(most, alive())
+        return dense
+
+    monkeypatch.setattr(SparseConv2d, "gradient", spy)
+    run = started("sparse", "rigl-itop", "sgd", torch.float64, model="resnet")
+    steps(run, range(EVERY - 1), micro)
+    assert not written
+    x, y = batch(EVERY - 1, torch.float64)
+    nn.functional.cross_entropy(run[0](x), y).backward()
+    weights = run[2].backend._weights.values()  # type: ignore[attr-defined]
+    several = sum(isinstance(weight.layer, SparseConv2d) and not weight.layer.whole for weight in weights)
+    assert several > 1
+    assert (most, alive()) == ((1, 0) if micro == 1 else (several, several))
+    for weight in weights:
+        witness, births = weight.witness, {part.name: weight._births[part.name] for part in weight.parts}
+        assert not witness.empty
+        if micro == 1:
+            assert not witness._noted
+            assert not witness._pairs
+            assert witness._sum is None
+            assert witness.best.keys() == births.keys()
+            assert all(best.score.numel() <= births[name] for name, best in witness.best.items())
+
+
+def test_a_first_micro_batch_nobody_could_foresee() -> None:
+    """It is said, the update is made all the same, and the next is exact again."""
+    run = started("sparse", "rigl-itop", "sgd", torch.float64, model="resnet")
+    before = run[2].topology
+    steps(run, range(EVERY - 1))
+    with pytest.warns(RuntimeWarning, match="a second backward pass adds to the gradient of a topology update"):
+        steps(run, range(EVERY - 1, EVERY), micro=2)
+    assert run[2].topology.nnz == before.nnz
+    assert run[2].topology != before
+    steps(run, range(EVERY, 2 * EVERY - 1))
+    witnesses = [weight.witness for weight in run[2].backend._weights.values()]  # type: ignore[attr-defined]
+    nn.functional.cross_entropy(run[0](batch(0, torch.float64)[0]), batch(0, torch.float64)[1]).backward()
+    assert all(witness.best is None and not witness.empty for witness in witnesses)

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.core.patterns import Pattern
+from regrow.core.patterns import UNSTRUCTURED, Pattern
 from regrow.core.site import Signal, Site
 from regrow.core.topology import Topology
 from regrow.execution.optimizers import check_moment, fresh_state, group_of
 from regrow.execution.parts import Part, locate
+from regrow.execution.passes import Passes
 from regrow.execution.sparse_sites import places_of
 from regrow.execution.sparse_weight import SparseWeight
 from regrow.execution.swap import give_back, take_over
@@ -32,18 +33,21 @@ class SparseBackend:
         self._optimizer, self.topology = optimizer, topology
         self._needs: frozenset[str] = frozenset()
         self._births: Mapping[str, int] = {}
+        self._pattern: Pattern = UNSTRUCTURED
+        self._passes = Passes()
         self._weights = {
-            place.parts[0].name: SparseWeight(place.layer, place.parts, topology, optimizer, state)
+            place.parts[0].name: SparseWeight(place.layer, place.parts, topology, optimizer, state, self._passes)
             for place, state in zip(places, fresh, strict=True)
         }
         self._changed = take_over(model, places)
 
     def expect(self, needs: frozenset[str], births: Mapping[str, int]) -> None:
         self._needs, self._births = needs, births
+        reduced = None if "dense_moment" in needs else births
         for weight in self._weights.values():
             if self._optimizer is not None and "moment" in needs and "dense_moment" not in needs:
                 check_moment(self._optimizer, weight.fresh)
-            weight.want(bool(needs & {"dense_grad", "dense_moment"}))
+            weight.want(bool(needs & {"dense_grad", "dense_moment"}), reduced, self._pattern)
 
     @property
     def ready(self) -> bool:
@@ -55,6 +59,7 @@ class SparseBackend:
         return all(here for signal, here in arrived.items() if signal in self._needs)
 
     def sites(self, pattern: Pattern) -> dict[str, Site]:
+        self._pattern = pattern  # of the candidates, too, that the births which are counted from these sites will need
         return {part.name: self._site(part, w, pattern) for w in self._weights.values() for part in w.parts}
 
     def mask_grads(self) -> None:
@@ -71,6 +76,7 @@ class SparseBackend:
 
     @torch.no_grad()
     def settle(self) -> None:
+        self._passes.step()
         for weight in self._weights.values():
             weight.layer.loaded = None
             if "dense_moment" in self._needs:

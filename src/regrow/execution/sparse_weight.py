@@ -17,6 +17,7 @@ from regrow.core.select import select
 from regrow.core.topology import Topology
 from regrow.execution.optimizers import decay_of, first_moment, group_of
 from regrow.execution.parts import Part
+from regrow.execution.passes import Passes
 from regrow.execution.sparse_layer import SparseLayer
 from regrow.execution.sparse_sites import sparse_kind
 from regrow.execution.witness import Witness
@@ -42,11 +43,12 @@ class SparseWeight:
         topology: Topology,
         optimizer: Optimizer | None,
         fresh: dict[str, float],
+        passes: Passes,
     ) -> None:
         self.parameter, self.parts = cast(nn.Parameter, layer.weight), sorted(parts, key=lambda part: part.start)
         self.numel = prod(layer.shape) if isinstance(layer, SparseLayer) else self.parameter.numel()
         self.target = {part.name: topology.nnz_of(part.name) for part in parts}
-        self.fresh, self._optimizer = fresh, optimizer
+        self.fresh, self._optimizer, self._passes = fresh, optimizer, passes
         at = self._cover(topology)
         self.moment: Tensor | None = None
         self._raw: Tensor | None = None  # the gradient as it arrived: before clipping and unscaling
@@ -59,6 +61,8 @@ class SparseWeight:
             self.layer, self.at = cast(SparseLayer, layer), at
         self.layer.held = True
         self.witness, self.wanted = Witness(self.layer.gradient), False
+        self._births: Mapping[str, int] | None = None
+        self._pattern: Pattern = UNSTRUCTURED
         self._handles = [self.parameter.register_hook(self._arriving)] if self.parameter.requires_grad else []  # type: ignore[no-untyped-call]
 
     def _cover(self, topology: Topology) -> Tensor:
@@ -87,10 +91,11 @@ class SparseWeight:
         low, high = torch.searchsorted(self.at, torch.tensor([start, end], dtype=self.at.dtype)).tolist()
         return slice(low, high)
 
-    def want(self, dense: bool) -> None:
-        """Shall the coming backward passes leave the dense gradient?"""
+    def want(self, dense: bool, births: Mapping[str, int] | None = None, pattern: Pattern = UNSTRUCTURED) -> None:
+        """Shall the coming backward passes leave the dense gradient? If births are given, candidates for them do."""
         self.forget()
         self.wanted = dense
+        self._births, self._pattern = births, pattern
         if dense:
             self.witness.watch(self.layer.index.table)
 
@@ -100,15 +105,28 @@ class SparseWeight:
 
     def _arriving(self, grad: Tensor) -> None:
         """Sum over micro-batches, which accumulate until zero_grad; then a new sum begins."""
-        if not self.wanted:
-            return
         before = self.parameter.grad
-        afresh = self._raw is None or before is None or not bool(before.any())
-        self._raw = grad.detach().clone() if afresh or self._raw is None else self._raw + grad.detach()
+        goes_on = before is not None and bool(before.any())
+        self._passes.note(goes_on)
+        if self.wanted:
+            with torch.autocast("cpu", enabled=False):
+                self._take_in(grad.detach(), goes_on)
+
+    @torch.no_grad()
+    def _take_in(self, grad: Tensor, goes_on: bool) -> None:
+        afresh = self._raw is None or not goes_on
+        self._raw = grad.clone() if afresh or self._raw is None else self._raw + grad
         if self._raw.numel() == prod(self.layer.index.shape):  # nothing is missing: this is the dense gradient
             self.witness.hold(self._raw.view(self.layer.index.shape))
         else:
             self.witness.accept(afresh)
+        if self._births is not None and self._passes.single and not self.witness.empty:
+            self._reduce(self._births)
+
+    def _reduce(self, births: Mapping[str, int]) -> None:
+        """Keep the best candidates only, before the backward pass reaches the next layer."""
+        growing = [part for part in self.parts if part.name in births]
+        self.witness.reduce({p.name: self.candidates(p, self._pattern, births[p.name], False) for p in growing})
 
     def grad(self, raw: bool) -> Tensor:
         """The gradient at the active weights: in the scale of the dense one, or as the optimizer sees it."""
@@ -128,6 +146,8 @@ class SparseWeight:
         if by_moment:
             dense = self.moment
             return None if dense is None else pattern.collect(part.of(dense).view(part.shape), self._own(part), k)
+        if self.witness.best is not None:
+            return self.witness.best[part.name]
         if self.witness.empty or 0 in part.shape:
             return None
         row = part.start // self.layer.index.shape[1]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
 
+from regrow.core.patterns import Candidates
 from regrow.execution import rivals
 from regrow.execution.ops import LISTENERS
 
@@ -19,12 +21,21 @@ Form = Callable[[Tensor, Tensor, slice], Tensor]
 _BLOCK = 1 << 18
 """Entries of the dense gradient that exist at a time: they fit a core's cache, and their memory is used again."""
 
+_TOO_LATE = (
+    "a second backward pass adds to the gradient of a topology update, where no step before took more than one: the "
+    "first one's has been reduced to its best candidates, so this update grows by the passes after it. Later updates "
+    "grow by the sum of all passes."
+)
+
 
 class Witness:
     """Keeps the two factors of the dense gradient, a pair for each backward pass; the gradient is formed when it is
     read, a block of rows at a time. Pairs that outgrow the gradient (micro-batches, long sequences) become their sum,
-    so that what is kept is never larger than the smaller of the two.
+    so that what is kept is never larger than the smaller of the two; and where no pass will follow, their best.
     """
+
+    best: Mapping[str, Candidates | None] | None
+    """By site, all that is left of the gradient once it has been reduced."""
 
     def __init__(self, form: Form) -> None:
         self._form = form
@@ -33,13 +44,14 @@ class Witness:
 
     @property
     def empty(self) -> bool:
-        return not self._pairs and self._sum is None
+        return not self._pairs and self._sum is None and self.best is None
 
     def forget(self) -> None:
         """Keep nothing, watch nothing."""
         self._noted: list[Pair] = []
         self._pairs: list[Pair] = []
         self._sum: Tensor | None = None
+        self.best = None
         if self._table is not None:
             LISTENERS.pop(self._table.data_ptr(), None)
             self._table = None
@@ -55,12 +67,19 @@ class Witness:
 
     def hold(self, dense: Tensor) -> None:
         """The dense gradient itself."""
-        self._noted, self._pairs, self._sum = [], [], dense
+        self._noted, self._pairs, self._sum, self.best = [], [], dense, None
+
+    def reduce(self, best: Mapping[str, Candidates | None]) -> None:
+        """Of all that has accumulated, keep this."""
+        self._pairs, self._sum, self.best = [], None, best
 
     def accept(self, afresh: bool) -> None:
         """What was noted has accumulated: in a new sum, or in that of the passes before."""
         if afresh:
             self._pairs, self._sum = [], None
+        elif self.best is not None:
+            warnings.warn(_TOO_LATE, RuntimeWarning, stacklevel=2)
+        self.best = None
         self._pairs += self._noted
         self._noted = []
         if self._pairs:

@@ -25,4 +25,4 @@ def results(
         raise RegrowError(f"--ledger {ledger}: no such folder. `regrow suite SUITE --ledger` writes one.")
     files, tables = ledgers.read(ledger), reported.read(ledger / reported.REPORTED.name)
     atomic.write(to, render(files, tables).encode())
-    typer.echo(f"{to}: {len(files)} suites measured, {len(tables)} tables reported.")
+    typer.echo(f"{to}: suites measured: {len(files)}, tables reported: {len(tables)}.")

@@ -65,7 +65,7 @@ def test_foretold_run_again_and_in_the_ledger(call: Callable[..., Result], tmp_p
 
     page = call("results")
     assert page.exit_code == 0
-    assert "1 suites measured, 0 tables reported" in page.stdout
+    assert "suites measured: 1, tables reported: 0" in page.stdout
     assert "### Measured: mini" in (tmp_path / "docs" / "results.md").read_text()
 
 

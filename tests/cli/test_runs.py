@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,10 @@ def test_killed_and_resumed_ends_the_same(call: Call, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
-    process = subprocess.Popen([*REGROW, "run", *LONGER], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what runs in the background may have been deafened
+    process = subprocess.Popen(
+        [*REGROW, "run", *LONGER], cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heard
+    )
     folder = wait_for_checkpoint(tmp_path, process).parent.relative_to(tmp_path)
     process.send_signal(signal.SIGINT)
     _, words = process.communicate(timeout=60)

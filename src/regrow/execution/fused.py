@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from regrow.execution.lane_norms import LaneBatchNorm2d
-from regrow.execution.sparse_layer import empty
+from regrow.execution.stand_in import stand_in
 
 Forward = Callable[[Any, Tensor], Tensor]
 _MADE: dict[type[nn.Module], type[nn.Module]] = {}
@@ -29,23 +29,9 @@ def fused(module: nn.Module) -> type[nn.Module] | None:
     return _of(kind) if _named(kind) in _FORWARDS else None
 
 
-def plain(kind: type[nn.Module]) -> type[nn.Module]:
-    """The class that a fused one stands for; any other is itself."""
-    return kind.__bases__[1] if issubclass(kind, _Fused) else kind
-
-
-class _Fused:
-    """Copies and pickles are plain."""
-
-    __dict__: dict[str, Any]
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return empty, (plain(type(self)),), self.__dict__  # type: ignore[arg-type]
-
-
 def _of(kind: type[nn.Module]) -> type[nn.Module]:
     if kind not in _MADE:
-        _MADE[kind] = type(kind.__name__, (_Fused, kind), {"forward": _FORWARDS[_named(kind)]})
+        _MADE[kind] = stand_in(type(kind.__name__, (kind,), {"forward": _FORWARDS[_named(kind)]}))
     return _MADE[kind]
 
 

@@ -6,13 +6,12 @@ What knows nothing of channels is torch's own, as fast on lanes, and keeps them:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from torch import Tensor, nn
 
 from regrow.execution import images
 from regrow.execution.lane_norms import in_image_lanes
-from regrow.execution.sparse_layer import empty
+from regrow.execution.stand_in import stand_in
 
 
 def _sideways(pool: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -21,54 +20,42 @@ def _sideways(pool: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return pool(x.transpose(0, 1)).transpose(0, 1) if in_image_lanes(x) else pool(x)
 
 
+@stand_in
 class LaneMaxPool2d(nn.MaxPool2d):
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input) if self.return_indices else _sideways(super().forward, input)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return empty, (nn.MaxPool2d,), self.__dict__
 
-
+@stand_in
 class LaneAvgPool2d(nn.AvgPool2d):
     def forward(self, input: Tensor) -> Tensor:
         return _sideways(super().forward, input)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return empty, (nn.AvgPool2d,), self.__dict__
 
-
+@stand_in
 class LaneAdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
     def forward(self, input: Tensor) -> Tensor:
         return _sideways(super().forward, input)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return empty, (nn.AdaptiveAvgPool2d,), self.__dict__
 
-
+@stand_in
 class LaneAdaptiveMaxPool2d(nn.AdaptiveMaxPool2d):
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input) if self.return_indices else _sideways(super().forward, input)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return empty, (nn.AdaptiveMaxPool2d,), self.__dict__
 
-
+@stand_in
 class RowConv2d(nn.Conv2d):
     """nn.Conv2d that stays dense, before another that does: out of lanes, where torch computes it at half the speed."""
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(images.rows(input) if in_image_lanes(input) else input)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return empty, (nn.Conv2d,), self.__dict__
 
-
+@stand_in
 class LaneConv2d(nn.Conv2d):
     """nn.Conv2d that stays dense, before a sparse one: what it gives is in lanes."""
 
     def forward(self, input: Tensor) -> Tensor:
         y = super().forward(images.rows(input) if in_image_lanes(input) else input)
         return images.lanes(y) if y.dim() == 4 else y
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return empty, (nn.Conv2d,), self.__dict__

@@ -7,7 +7,7 @@ same code. Their copies and pickles are plain.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from regrow.execution import images
 from regrow.execution.batch_norm_ops import batch_norm, batch_normed
 from regrow.execution.norm_ops import in_lanes, layer_norm
-from regrow.execution.sparse_layer import empty
+from regrow.execution.stand_in import stand_in
 
 
+@stand_in
 class LaneLayerNorm(nn.LayerNorm):
     """nn.LayerNorm over the last dimension; of lanes it makes lanes."""
 
@@ -30,10 +31,8 @@ class LaneLayerNorm(nn.LayerNorm):
         y, _, _ = layer_norm(input.flatten(0, -2), self.weight, self.bias, self.eps)
         return y.view(input.shape)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return empty, (nn.LayerNorm,), self.__dict__
 
-
+@stand_in
 class LaneBatchNorm1d(nn.BatchNorm1d):
     """nn.BatchNorm1d of [N, features]; of lanes it makes lanes."""
 
@@ -43,10 +42,8 @@ class LaneBatchNorm1d(nn.BatchNorm1d):
             return super().forward(input)
         return normalised(self, input)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return empty, (nn.BatchNorm1d,), self.__dict__
 
-
+@stand_in
 class LaneBatchNorm2d(nn.BatchNorm2d):
     """nn.BatchNorm2d; of images in lanes it makes images in lanes."""
 
@@ -62,9 +59,6 @@ class LaneBatchNorm2d(nn.BatchNorm2d):
         y = super().forward(x)
         y = y if add is None else y + add
         return positive(y) if relu else y
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return empty, (nn.BatchNorm2d,), self.__dict__
 
 
 def in_image_lanes(x: Tensor) -> bool:

@@ -12,8 +12,8 @@ from torch.nn.functional import dropout, linear, pad, scaled_dot_product_attenti
 from regrow.core.errors import RegrowError
 from regrow.execution.held import AS_HELD
 from regrow.execution.rows import rows
-from regrow.execution.sparse_layer import empty
 from regrow.execution.sparse_linear import SparseLinear
+from regrow.execution.stand_in import empty, stand_in
 
 
 class SparseAttention(nn.MultiheadAttention):
@@ -158,6 +158,7 @@ def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return mask.to(dtype)
 
 
+@stand_in
 class SparseEncoderLayer(nn.TransformerEncoderLayer):
     """nn.TransformerEncoderLayer without its fused inference, which reads weights as matrices."""
 
@@ -166,16 +167,11 @@ class SparseEncoderLayer(nn.TransformerEncoderLayer):
         """Neither, as far as torch asks for its fused inference; the instance keeps its own for when it leaves."""
         return 0
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return empty, (nn.TransformerEncoderLayer,), self.__dict__
 
-
+@stand_in
 class SparseEncoder(nn.TransformerEncoder):
     """nn.TransformerEncoder that makes no nested tensors, which only fused inference takes."""
 
     @property
     def use_nested_tensor(self) -> bool:  # type: ignore[override]
         return False
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return empty, (nn.TransformerEncoder,), self.__dict__

@@ -14,8 +14,8 @@ from regrow.core.errors import RegrowError
 from regrow.core.topology import Shape
 from regrow.execution.held import AS_HELD
 from regrow.execution.index import Index
+from regrow.execution.stand_in import empty
 
-Kind = TypeVar("Kind", bound=nn.Module)
 Layer = TypeVar("Layer", bound="SparseLayer")
 
 _MOST_DENSE = 2**31 - 1
@@ -140,11 +140,6 @@ class SparseLayer(nn.Module):
 
 
 _OWN = ("index", "loaded", "held", "plain")
-
-
-def empty(kind: type[Kind]) -> Kind:
-    """An empty module of torch's own class, to be filled by what a copy or a pickle holds."""
-    return kind.__new__(kind)
 
 
 def refit(parameter: nn.Parameter, data: Tensor) -> None:

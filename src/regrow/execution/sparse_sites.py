@@ -12,8 +12,9 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from regrow.core.errors import RegrowError
 from regrow.execution.parts import Part, grouped
 from regrow.execution.sparse_conv import SparseConv2d
-from regrow.execution.sparse_layer import SparseLayer, empty
+from regrow.execution.sparse_layer import SparseLayer
 from regrow.execution.sparse_linear import SparseLinear
+from regrow.execution.stand_in import empty
 
 KINDS: dict[type[nn.Module], type[SparseLayer]] = {
     nn.Linear: SparseLinear,

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from regrow.execution.fused import fused, plain
+from regrow.execution.fused import fused
 from regrow.execution.lane_layers import (
     LaneAdaptiveAvgPool2d,
     LaneAdaptiveMaxPool2d,
@@ -21,6 +21,7 @@ from regrow.execution.sparse_attention import SparseAttention, SparseEncoder, Sp
 from regrow.execution.sparse_conv import SparseConv2d
 from regrow.execution.sparse_linear import SparseLinear
 from regrow.execution.sparse_sites import Place
+from regrow.execution.stand_in import plain
 
 SWAPS: dict[type[nn.Module], type[nn.Module]] = {
     nn.LayerNorm: LaneLayerNorm,
@@ -70,9 +71,8 @@ def _dense_convolutions(model: nn.Module) -> dict[nn.Module, type[nn.Module]]:
 
 
 def give_back(changed: Iterable[nn.Module]) -> None:
-    back = {ours: theirs for theirs, ours in SWAPS.items()} | dict.fromkeys((LaneConv2d, RowConv2d), nn.Conv2d)
     for module in changed:
         if isinstance(module, SparseAttention):
             module.leave()
         else:
-            module.__class__ = back.get(type(module), plain(type(module)))
+            module.__class__ = plain(type(module))

@@ -3,6 +3,7 @@
 Each rank decides alike; nothing of regrow's is broadcast. Run it again and it goes on from its checkpoint.
 """
 
+import gc
 from pathlib import Path
 
 import torch
@@ -56,4 +57,5 @@ def train(last: int = EPOCHS) -> None:
 if __name__ == "__main__":
     dist.init_process_group("gloo")  # "nccl" on GPUs
     train()
+    gc.collect()  # the model sits in a cycle (DistributedDataParallel's own): free it before its group
     dist.destroy_process_group()

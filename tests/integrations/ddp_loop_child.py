@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ def main(root: Path) -> None:
         os.chdir(root / folder)
         for last in parts:
             loop.train(last)
+    gc.collect()  # a DistributedDataParallel in a cycle outlives its group, and gloo then aborts at exit, now and then
     dist.destroy_process_group()
 
 

@@ -1,4 +1,4 @@
-"""Batch normalisation in eval mode is one multiplication and one addition a channel: folded into the layer before it."""
+"""Batch normalisation in eval mode, one multiplication and one addition a channel, folded into the layer before it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def affine(norm: _BatchNorm, bias: Tensor | None = None) -> tuple[Tensor, Tensor
     statistics.
     """
     mean, var = norm.running_mean, norm.running_var
-    assert mean is not None and var is not None
+    assert mean is not None
+    assert var is not None
     scale = torch.rsqrt(var + norm.eps) if norm.weight is None else torch.rsqrt(var + norm.eps) * norm.weight
     shift = scale * (-mean if bias is None else bias - mean)
     return scale, shift if norm.bias is None else shift + norm.bias

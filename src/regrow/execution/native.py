@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SWITCH = "REGROW_ISA"
 NAME = "regrow_kernels.so"
-ABI = 1
+ABI = 2
 """What regrow_abi() of the library must say: both are raised when a function of it changes."""
 
 _NUMBERS = {"reference": -1, "portable": 0, "avx2": 1, "avx512": 2, "avx512bf16": 3}
@@ -88,10 +88,23 @@ def gradients(
     done(_library().regrow_gradients(*_matrix(index, values), *_batch(grad), *_batch(x), *results, *_work(x)))
 
 
-def convolve(index: Index, values: Tensor, bias: Tensor | None, x: Tensor, y: Tensor, geometry: Sequence[int]) -> None:
-    """y [N, O, H', W'] = W * x + b, both in lanes, of one type; values and bias float32. `geometry`: conv_ops.py."""
-    weights = index.table.data_ptr(), values.shape[0], values.data_ptr(), _at(bias)
-    done(_library().regrow_convolve(*weights, _shape(x, y, geometry), _at(x), _at(y), *_kind(x)))
+def convolve(
+    index: Index,
+    values: Tensor,
+    bias: Tensor | None,
+    x: Tensor,
+    y: Tensor,
+    geometry: Sequence[int],
+    scale: Tensor | None = None,
+    add: Tensor | None = None,
+    relu: bool = False,
+) -> None:
+    """y [N, O, H', W'] = scale (W * x) + b + add, and 0 where that is negative if `relu`. `geometry`: conv_ops.py.
+
+    x, y and add in lanes, of one type; values, bias and scale [O] float32.
+    """
+    weights = index.table.data_ptr(), values.shape[0], values.data_ptr(), _at(scale), _at(bias)
+    done(_library().regrow_convolve(*weights, _shape(x, y, geometry), _at(x), _at(add), relu, _at(y), *_kind(x)))
 
 
 def convolve_gradients(
@@ -254,7 +267,7 @@ def _find() -> CDLL | None:
     work: list[Any] = [c_int, long, c_int]
     library.regrow_product.argtypes = [*matrix, at, *batch, at, *work]
     library.regrow_gradients.argtypes = [*matrix, *batch, *batch, at, at, at, *work]
-    library.regrow_convolve.argtypes = [at, long, at, at, at, at, at, c_int, c_int]
+    library.regrow_convolve.argtypes = [at, long, at, at, at, at, at, at, c_int, at, c_int, c_int]
     library.regrow_convolve_gradients.argtypes = [at, long, at, at, at, at, at, at, at, c_int, c_int]
     library.regrow_pack.argtypes = [at, long, at]
     library.regrow_keep.argtypes = [at, at, long, c_float, c_int]

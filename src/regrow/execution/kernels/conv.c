@@ -64,13 +64,22 @@ static void fill(const pass *p, const image *x, const comb *c, int64_t row, int6
     }
 }
 
-/* Stores `lanes` sums. */
-static void put(element *to, const float *from, int64_t lanes) {
+/* The larger; NaN stays NaN. */
+INLINE vec no_less(vec v, float least) {
+    const vec low = spread(least);
+    const ints under = v < low;
+    return (vec)((under & (ints)low) | (~under & (ints)v));
+}
+
+/* Stores `lanes` sums, with what is added to them, or null. */
+static void put(element *to, const float *from, const element *add, float least, int64_t lanes) {
     int64_t i = 0;
-    for (; i + VW <= lanes; i += VW) store(to + i, sums_at(from + i));
+    for (; i + VW <= lanes; i += VW)
+        store(to + i, no_less(add ? sums_at(from + i) + load(add + i) : sums_at(from + i), least));
     if (i < lanes) {
-        element rest[VW];
-        store(rest, sums_at(from + i));
+        element rest[VW], other[VW] = {0};
+        if (add) memcpy(other, add + i, (lanes - i) * sizeof *add);
+        store(rest, no_less(add ? sums_at(from + i) + load(other) : sums_at(from + i), least));
         memcpy(to + i, rest, (lanes - i) * sizeof *to);
     }
 }
@@ -81,12 +90,14 @@ static void hand_over(const pass *p, const unit *u, int64_t y, int64_t f, int64_
     const int64_t step = p->to.step * p->n;
     element *to = (element *)x->at + (y * x->width + u->t * p->to.step + p->to.start[f]) * p->n + u->at;
     const int64_t apart = x->height * x->width * p->n;
-    for (int64_t i = 0; i < x->channels; i++, to += apart, sums += p->pitch)
-        if (step == u->lanes && step == p->lanes) put(to, sums, columns * step);
+    const element *add = p->add ? (const element *)p->add + (to - (element *)x->at) : 0;
+    for (int64_t i = 0; i < x->channels; i++, to += apart, add += add ? apart : 0, sums += p->pitch)
+        if (step == u->lanes && step == p->lanes) put(to, sums, add, p->least, columns * step);
         else
             for (int64_t c = 0; c < columns; c++) {
                 __builtin_prefetch(to + AHEAD * apart + c * step, 1, 2);
-                put(to + c * step, sums + c * p->lanes, u->lanes);
+                if (add) __builtin_prefetch(add + AHEAD * apart + c * step, 0, 2);
+                put(to + c * step, sums + c * p->lanes, add ? add + c * step : 0, p->least, u->lanes);
             }
 }
 

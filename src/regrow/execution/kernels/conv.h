@@ -41,6 +41,8 @@ typedef struct {
     const int32_t *begin;          /* [tap][block][phase of the target][channel of the target]: its first entry */
     const entry *entries;
     const float *bias;
+    const void *add;               /* as the target, or null: added to what is handed over, */
+    float least;                   /* which is then no less than this */
 } pass;
 
 /* The kernels of one instruction set, for images of one type. Run by one thread, on units first .. last, which changes

@@ -1,4 +1,5 @@
 /* What Python calls for convolutions: plans a pass, sorts its entries, shares its units among threads. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #ifdef __linux__
@@ -27,6 +28,7 @@ typedef struct {
     int64_t rows, width, group;    /* rows of a group share keys, those of different groups do not */
     const int32_t *pointers, *columns, *order;
     int32_t *row_key, *row_at, *column_key, *column_at;
+    const float *scale;            /* of rows, or null */
 } walk;
 
 /* What a call needs besides the rooms of its threads, in one piece. */
@@ -139,13 +141,15 @@ static void sort(const walk *w, const float *values, const stock *to) {
 #pragma omp barrier
 #pragma omp single
     for (int64_t key = 0; key < to->keys; key++) to->begin[key + 2] += to->begin[key + 1];
-    for (int64_t r = first; r < last; r++)
+    for (int64_t r = first; r < last; r++) {
+        const float scale = w->scale ? w->scale[r] : 1;
         for (int32_t k = w->pointers[r]; k < w->pointers[r + 1]; k++) {
             const int32_t column = w->columns[k], which = w->order ? w->order[k] : k;
             const int32_t at = to->begin[w->row_key[r] + w->column_key[column] + 1]++;
-            to->entries[at] = (entry){w->row_at[r] + w->column_at[column], values[which]};
+            to->entries[at] = (entry){w->row_at[r] + w->column_at[column], values[which] * scale};
             if (to->origin) to->origin[at] = which;
         }
+    }
 #pragma omp barrier
 }
 
@@ -171,8 +175,8 @@ static stock stock_at(char *memory, const pass *p, int64_t nnz, int64_t listed, 
 static walk walk_of(const shape *s, const int32_t *index, int64_t nnz, int back) {
     const int64_t area = s->kernel[0] * s->kernel[1], width = s->channels * area;
     const int32_t *pointers = index + s->out_channels + 1 + nnz;
-    return back ? (walk){width, s->out_channels, area, pointers, pointers + width + 1, pointers + width + 1 + nnz, 0, 0, 0, 0}
-                : (walk){s->out_channels, width, 1, index, index + s->out_channels + 1, 0, 0, 0, 0, 0};
+    return back ? (walk){width, s->out_channels, area, pointers, pointers + width + 1, pointers + width + 1 + nnz, 0, 0, 0, 0, 0}
+                : (walk){s->out_channels, width, 1, index, index + s->out_channels + 1, 0, 0, 0, 0, 0, 0};
 }
 
 /* What is written here for the first time may come in large pages: fewer faults, and fewer pages to look up while
@@ -189,11 +193,12 @@ static void large_pages(const image *x, int64_t n, int64_t size) {
 
 /* The sums of a pass into its target, and what belongs to the weights into dw, unless that is null. */
 static int run(const convolver *with, const shape *s, int back, pass *p, const int32_t *index, int64_t nnz, const float *values,
-               float *dw, int size, int threads) {
+               const float *scale, float *dw, int size, int threads) {
     p->reach = 0;
     const taps t = back ? backward_columns(s, p) : forward_columns(s, p);
     const int64_t block = cut(p, nnz, with->vector, size, threads);
     walk w = walk_of(s, index, nnz, back);
+    w.scale = scale;
     const int64_t listed = 2 * (w.rows + w.width), copies = dw ? threads : 0;
     const int64_t shared = stock_at(0, p, nnz, listed, copies).bytes, own = with->room(p);
     char *memory = regrow_scratch(shared + own);
@@ -236,12 +241,15 @@ static int threads_for(const shape *s, int64_t nnz, int threads) {
     return nnz * s->n * s->out[0] * s->out[1] < WORTH ? 1 : threads;
 }
 
-/* y = w * x + bias (or null); x and y in lanes, bfloat16 if `half`, else float; all else is float. */
-EXPORT int regrow_convolve(const int32_t *index, int64_t nnz, const float *values, const float *bias, const shape *s,
-                           void *x, void *y, int half, int threads) {
+/* y = scale (w * x) + bias + add, each of the three or null, and 0 where that is negative if `relu`; x, add and y in
+   lanes, bfloat16 if `half`, else float; all else is float. */
+EXPORT int regrow_convolve(const int32_t *index, int64_t nnz, const float *values, const float *scale, const float *bias,
+                           const shape *s, void *x, const void *add, int relu, void *y, int half, int threads) {
     pass p = plan(s, 0, (image){x, s->channels, s->in[0], s->in[1]}, (image){y, s->out_channels, s->out[0], s->out[1]});
     p.bias = bias;
-    return run(regrow_convolver(half), s, 0, &p, index, nnz, values, 0, half ? 2 : 4, threads_for(s, nnz, threads));
+    p.add = add;
+    p.least = relu ? 0 : -INFINITY;
+    return run(regrow_convolver(half), s, 0, &p, index, nnz, values, scale, 0, half ? 2 : 4, threads_for(s, nnz, threads));
 }
 
 /* Of y = w * x + bias, from g and x: dx as x, dw [nnz], db [out]; each may be null. */
@@ -251,8 +259,9 @@ EXPORT int regrow_convolve_gradients(const int32_t *index, int64_t nnz, const fl
     const image grad = {g, s->out_channels, s->out[0], s->out[1]};
     threads = threads_for(s, nnz, threads);
     pass p = plan(s, 1, (image){dx, s->channels, s->in[0], s->in[1]}, grad);
+    p.least = -INFINITY;
     p.held = (image){x, s->channels, s->in[0], s->in[1]};
-    const int failed = dx || dw ? run(with, s, 1, &p, index, nnz, values, dw, half ? 2 : 4, threads) : 0;
+    const int failed = dx || dw ? run(with, s, 1, &p, index, nnz, values, 0, dw, half ? 2 : 4, threads) : 0;
     if (db)
 #pragma omp parallel num_threads(threads)
         with->sums(&grad, s->n, part(grad.channels, 0), part(grad.channels, 1), db);

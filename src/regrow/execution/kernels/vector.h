@@ -6,6 +6,7 @@
 #define UNROLL _Pragma("GCC unroll 16")
 
 typedef float vec __attribute__((vector_size(4 * VW)));
+typedef int32_t ints __attribute__((vector_size(4 * VW)));
 typedef float four __attribute__((vector_size(16)));
 typedef float eight __attribute__((vector_size(32)));
 typedef float many __attribute__((vector_size(4 * VW), aligned(4), may_alias));

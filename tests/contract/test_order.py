@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from zoo import STEPS, sparse, train
 
 from regrow.core.errors import RegrowError
+from regrow.methods import METHODS
 from regrow.sparsifier import Sparsifier
 from regrow.tickets import Ticket
 
@@ -54,8 +55,8 @@ class Case:
     def begin(self) -> None:
         self.optimizer: Optimizer = torch.optim.SGD(self.model.parameters(), lr=0.05, momentum=0.9)
 
-    def sparsify(self) -> None:
-        self.sparsifier: Sparsifier = sparse(self.whole, self.optimizer, backend=self.backend, exclude=["conv"])
+    def sparsify(self, method: str = "rigl-itop") -> None:
+        self.sparsifier: Sparsifier = sparse(self.whole, self.optimizer, method, backend=self.backend, exclude=["conv"])
 
     def train(self, *steps: int) -> None:
         for step in steps or range(1, STEPS + 1):
@@ -214,14 +215,17 @@ def test_frozen_before_stays_dense(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_frozen_after_stays_as_it_is(backend: str) -> None:
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "static"])
+def test_frozen_after_stays_as_it_is(method: str, backend: str) -> None:
     case = Case(backend)
     case.begin()
-    case.sparsify()
+    case.sparsify(method)
     case.train(*range(1, 5))
     mask, weight = case.sparsifier.topology.mask("second.weight"), case.model.state_dict()["second.weight"].clone()
     frozen(case)
+    before = case.sparsifier.topology
     case.train(*range(5, 13))
+    assert case.sparsifier.topology != before or method == "set-threshold"
     assert torch.equal(case.sparsifier.topology.mask("second.weight"), mask)
     assert torch.equal(case.model.state_dict()["second.weight"], weight)
 

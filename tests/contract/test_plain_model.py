@@ -71,7 +71,9 @@ def test_finalize_leaves_a_plain_model_with_exact_zeros(method: str) -> None:
     train(model.train(), optimizer, range(20, 24))  # dense training of a plain model
     assert (sparsifier.topology, sparsifier.step) == (topology, step)
     assert not zeros_are_exact(model, topology)
+    trained = {key: value.clone() for key, value in model.state_dict().items()}
     sparsifier.finalize()  # once more does no harm
+    assert all(torch.equal(value, trained[key]) for key, value in model.state_dict().items())
 
 
 def test_a_finalized_model_can_become_sparse_again(trained: Trained) -> None:

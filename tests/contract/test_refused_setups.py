@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from zoo import OPTIMIZERS, loss_at, plain, sparse, tiny_model, train
 import regrow
 from regrow import RegrowError
 from regrow.core.schedules import Every
+from regrow.core.site import Clock, Site
 from regrow.methods import METHODS
+from regrow.methods.static import Static
 
 
 def mlp() -> nn.Sequential:
@@ -137,8 +140,9 @@ def test_a_method_that_reads_momentum_needs_an_optimizer_that_has_it(kind: str, 
         sparse(model, optimizer, "set", drop="momentum")
         train(model, optimizer, range(1, 7))
     else:
-        with pytest.raises(RegrowError, match=r"keeps no momentum.*use SGD\(momentum=.9\) or Adam"):
-            sparse(model, optimizer, "set", drop="momentum")
+        for backend in ("masked", "sparse", "auto"):
+            setup = {"method": "set", "drop": "momentum", "backend": backend}
+            refused(r"keeps no momentum.*use SGD\(momentum=.9\) or Adam", model, optimizer, **setup)
 
 
 def test_what_is_no_optimizer() -> None:
@@ -153,6 +157,31 @@ def test_twice_on_one_weight() -> None:
         regrow.sparsify(model, sgd(model), density=0.5, total_steps=100, every=10)
     first.finalize()
     regrow.sparsify(model, optimizer, density=0.5, total_steps=100, every=10)
+
+
+def test_a_sparsifier_holds_one_model_at_a_time() -> None:
+    model = mlp()
+    sparsifier = regrow.sparsify(model, sgd(model), density=0.5, total_steps=100, every=10)
+    other = mlp()
+    with pytest.raises(RegrowError, match=r"holds a model already; finalize\(\)"):
+        sparsifier.attach(other, sgd(other))
+
+
+@pytest.mark.parametrize("backend", ["masked", "sparse", "auto"])
+def test_what_a_method_refuses_in_its_own_words_lets_go_of_the_model(backend: str) -> None:
+    @dataclass(frozen=True)
+    class Impossible(Static):
+        every: Every | None = Every(1)
+
+        def births(self, sites: Mapping[str, Site], clock: Clock, fraction: float | None = None) -> Mapping[str, int]:
+            raise RegrowError("no")
+
+    model = mlp()
+    with pytest.raises(RegrowError, match=r"^no$"):
+        regrow.sparsify(model, sgd(model), method=Impossible(), density=0.5, total_steps=100, backend=backend)
+    assert not any(getattr(p, "_post_accumulate_grad_hooks", None) for p in model.parameters())
+    assert type(model[0]) is nn.Linear
+    regrow.sparsify(model, sgd(model), density=0.5, total_steps=100, every=10, backend=backend)
 
 
 def weight_normed(model: nn.Sequential) -> None:

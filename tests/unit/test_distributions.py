@@ -46,6 +46,12 @@ def test_overrides_by_name_and_by_pattern() -> None:
     assert Overrides(Uniform(), {"in_proj[q]": 0.5})(parts, 0.375) == {"in_proj[q]": 0.5, "in_proj[k]": 0.25}
 
 
+@pytest.mark.parametrize("value", [0.0, -0.5, 1.5, float("nan")])
+def test_overrides_are_densities(value: float) -> None:
+    with pytest.raises(RegrowError, match=r"overrides: density \S+ of 'head' is outside \(0, 1\]"):
+        Overrides(Uniform(), {"head": value})(LAYERS, 0.5)
+
+
 def test_counts_give_the_remainder_to_the_largest_parts() -> None:
     assert counts({"a": (1, 10), "b": (1, 10), "c": (1, 10)}, {"a": 0.33, "b": 0.35, "c": 0.32}) == {
         "a": 3,

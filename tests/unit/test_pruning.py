@@ -97,6 +97,13 @@ def test_impossible_schedules(changes: dict[str, Any], message: str) -> None:
         regrow.sparsify(model, optimizer, **setup)
 
 
+@pytest.mark.parametrize("window", [Every(5, end=0.4), Every(5, start=0.6)])
+def test_a_pruning_that_could_not_end_is_refused(window: Every) -> None:
+    """Without it the run would end above its density, or stop at its first update."""
+    with pytest.raises(RegrowError, match=r"until=0\.5: pruning ends while there are updates, which go from"):
+        run("granet", window, steps=0)
+
+
 def test_a_dense_start_may_be_a_topology_or_a_trained_model() -> None:
     full = Topology.full({"weight": (10, 10)})
     starts: list[Any] = [full, "magnitude", "uniform"]

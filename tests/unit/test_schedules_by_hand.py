@@ -30,3 +30,12 @@ def test_every() -> None:
     assert not Every(1).due(0, 10)
     assert not Every(5).due(25, 20)  # past the run
     assert Every(50).updates(20) == 0
+
+
+def test_a_window_ends_where_decimal_fractions_say() -> None:
+    """.35 * 88000 is 30799.999999999996 in floats, .55 * 100 is 55.00000000000001."""
+    ends, starts = Every(100, end=0.35), Every(5, start=0.55)
+    assert ends.due(30800, 88000)
+    assert ends.last(88000) == 100 * ends.updates(88000) == 30800
+    assert starts.due(55, 100)
+    assert starts.updates(100) == 10

@@ -41,6 +41,10 @@ def test_signed_counts_beyond_half_precision() -> None:
     assert scores.signed(half).unique().numel() == 3000
 
 
+def test_signed_gives_a_rank_to_what_is_no_number() -> None:
+    assert scores.signed(site([0.1, float("nan"), -0.3])).tolist() == [0.5, 1.0, 1.0]
+
+
 def test_random_is_the_generators() -> None:
     first, second = (scores.random(site([1.0] * 100)) for _ in range(2))
     assert torch.equal(first, second)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from regrow import Every, Sparsifier, Topology
 from regrow.core import growth
 from regrow.core.distributions import ERK, Uniform
 from regrow.core.schedules import Constant, Cosine
-from regrow.methods import METHODS
+from regrow.core.site import Site
+from regrow.methods import METHODS, build
+from regrow.methods.base import describe
 from regrow.methods.drop_grow import DropGrow
 
 
@@ -27,7 +30,9 @@ def sparsified(model: nn.Module | None = None, **setup: Any) -> Sparsifier:
 
 
 def test_density_and_sparsity_say_the_same() -> None:
-    assert sparsified(density=0.2).topology == sparsified(density=None, sparsity=0.8).topology
+    one, other = sparsified(density=0.2), sparsified(density=None, sparsity=0.8)  # 1 - .8 is .19999999999999996
+    assert one.topology == other.topology
+    one.load_state_dict(other.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -80,6 +85,16 @@ def test_hyper_parameters_by_name_value_and_object() -> None:
     own = DropGrow(grow=growth.gradient, every=Every(10))
     assert sparsified(method=own).method == own
     assert sparsified(method=own, grow=growth.unexplored).method.grow is growth.unexplored  # type: ignore[attr-defined]
+
+
+def power(site: Site, exponent: float) -> torch.Tensor:
+    return site.weight.abs() ** exponent
+
+
+def test_a_method_is_described_alike_in_every_process() -> None:
+    words = describe(build("set", drop=partial(power, exponent=2.0)))
+    assert words.startswith("DropGrow(drop=power(){'exponent': 2.0}, grow=random, fraction=Constant(value=0.3)")
+    assert "0x" not in words
 
 
 def test_a_method_that_updates_only_when_told() -> None:

@@ -22,7 +22,7 @@ class Uniform:
     Args:
         dense_first: the first layer stays dense and is not paid for by the others (RigL: Evci et al. 2020, sec. 3).
         classifier: floor of the last layer's density, paid for by the others (GraNet: Liu et al. 2021 floor it at .2
-            when the density is at most .2).
+            when the density is at most .2). Under `Overrides` first and last are those of the layers not named.
     """
 
     dense_first: bool = False
@@ -79,7 +79,7 @@ class Overrides:
     """Densities by name or pattern (`fnmatch`), paid for by the other layers, which share the rest as `base` says.
 
     Raises:
-        RegrowError: a pattern matches no layer, or the named densities alone pass the budget.
+        RegrowError: a pattern matches no layer, a density is outside (0, 1], or the named ones pass the budget.
     """
 
     base: Distribution
@@ -91,6 +91,11 @@ class Overrides:
             hits = [name for name in shapes if name == pattern or fnmatchcase(name, pattern)]
             if not hits:
                 raise RegrowError(f"overrides: {pattern!r} matches no sparse layer{nearest(pattern, shapes)}")
+            if not 0.0 < value <= 1.0:
+                raise RegrowError(
+                    f"overrides: density {value:g} of {pattern!r} is outside (0, 1]; 1 keeps the layer dense, and "
+                    "exclude=... leaves it out of the budget"
+                )
             named.update(dict.fromkeys(hits, value))
         return _paid(shapes, density, named, self.base)
 

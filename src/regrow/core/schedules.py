@@ -126,7 +126,7 @@ class Every:
             raise RegrowError(f"{self}: the interval must be at least 1 and 0 <= start < end <= 1")
 
     def due(self, step: int, total: int) -> bool:
-        return step > 0 and step % self.interval == 0 and self.start * total <= step <= self.end * total
+        return step > 0 and step % self.interval == 0 and _share(self.start, total) <= step <= _share(self.end, total)
 
     def progress(self, step: int, total: int) -> float:
         """How far `step` is through the window, in [0, 1]."""
@@ -134,9 +134,14 @@ class Every:
 
     def updates(self, total: int) -> int:
         """How many updates a run of `total` steps makes."""
-        first = max(1, -(-math.ceil(self.start * total) // self.interval))
+        first = max(1, -(-math.ceil(_share(self.start, total)) // self.interval))
         return max(0, self.last(total) // self.interval - first + 1)
 
     def last(self, total: int) -> int:
         """The last step at which an update may be due."""
-        return math.floor(self.end * total) // self.interval * self.interval
+        return math.floor(_share(self.end, total)) // self.interval * self.interval
+
+
+def _share(share: float, total: int) -> float:
+    """That share of the steps: .35 of 88000 is 30800, although the product of the floats is less."""
+    return round(share * total, 6)

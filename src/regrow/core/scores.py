@@ -40,7 +40,8 @@ def signed(site: Site) -> Tensor:
     """Rank of |w| among the weights of its own sign, in (0, 1]: the lowest are the smallest positive and the largest
     negative weights, the same share of each (SET: Mocanu et al. 2018, arXiv:1707.04780, alg. 1)."""
     score = torch.empty_like(site.weight, dtype=torch.float64)  # half precision cannot count to nnz
-    for side in (site.weight >= 0, site.weight < 0):
+    negative = site.weight < 0
+    for side in (~negative, negative):  # a NaN is on one of them, too
         at = positions.where(side)
         order = site.weight[at].abs().argsort(stable=True)
         score[at[order]] = torch.arange(1, at.numel() + 1, device=at.device, dtype=score.dtype) / max(at.numel(), 1)

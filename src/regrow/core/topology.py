@@ -139,6 +139,12 @@ class Topology(Mapping[str, Tensor]):
     def __sub__(self, other: Topology) -> Topology:
         return self._combine(other, positions.difference)
 
+    def replaced(self, other: Topology) -> Topology:
+        """With the sites of `other`, which are some of its own, in their place."""
+        if len(other) == len(self):
+            return other
+        return Topology({**self._index, **other._index}, {**self._shapes, **other._shapes})
+
     def common(self, other: Topology) -> int:
         """How many weights exist in both."""
         self._check_sites(other)

@@ -15,7 +15,7 @@ from regrow.core.site import Signal, Site
 from regrow.core.topology import Topology
 from regrow.execution.mask import Mask
 from regrow.execution.masked_weight import MaskedWeight, any_of
-from regrow.execution.optimizers import check_moment, decay_of, first_moment, fresh_state, group_of
+from regrow.execution.optimizers import decay_of, first_moment, fresh_state, group_of
 from regrow.execution.parts import Part, grouped, locate
 from regrow.execution.shards import whole
 
@@ -43,15 +43,7 @@ class MaskedBackend:
             weight.watch()
 
     def expect(self, needs: frozenset[str], births: Mapping[str, int]) -> None:
-        if "dense_moment" in needs and any(weight.sharded for weight in self._weights):
-            raise RegrowError(
-                "this method keeps a dense momentum of every weight, which FSDP2 does not shard; take 'rigl' or 'set', "
-                "or DistributedDataParallel"
-            )
         self._needs, self._births = needs, births
-        if self._optimizer is not None and "moment" in needs and "dense_moment" not in needs:
-            for fresh in self._fresh.values():
-                check_moment(self._optimizer, fresh)
         for weight in self._weights:
             weight.wanted = bool(needs & {"dense_grad", "dense_moment"})
             weight.forget()

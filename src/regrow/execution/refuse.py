@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -10,7 +11,8 @@ from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
 from regrow.core.errors import RegrowError
-from regrow.execution.shards import unfit
+from regrow.execution.optimizers import check_moment, fresh_state, group_of
+from regrow.execution.shards import is_sharded, unfit
 from regrow.execution.sparse_attention import SparseAttention
 from regrow.execution.sparse_layer import SparseLayer
 
@@ -60,6 +62,19 @@ def refuse_module(name: str, owner: nn.Module) -> None:
             f"{name!r} is pruned by torch.nn.utils.prune; call prune.remove and start from its zeros with "
             "topology=regrow.Topology.of(model.state_dict())"
         )
+
+
+def refuse_signals(needs: frozenset[str], weights: Iterable[nn.Parameter], optimizer: Optimizer) -> None:
+    """Refuses a method that reads what could not be there for these weights, before any of them is touched."""
+    for weight in weights:
+        if "dense_moment" in needs:
+            if is_sharded(weight):
+                raise RegrowError(
+                    "this method keeps a dense momentum of every weight, which FSDP2 does not shard; take 'rigl' or "
+                    "'set', or DistributedDataParallel"
+                )
+        elif "moment" in needs and (group := group_of(optimizer, weight)) is not None:
+            check_moment(optimizer, fresh_state(optimizer, group))
 
 
 def refuse_lazy(model: nn.Module) -> None:

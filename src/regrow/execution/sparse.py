@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from regrow.core.patterns import UNSTRUCTURED, Pattern
 from regrow.core.site import Signal, Site
 from regrow.core.topology import Topology
-from regrow.execution.optimizers import check_moment, fresh_state, group_of
+from regrow.execution.optimizers import fresh_state, group_of
 from regrow.execution.parts import Part, locate
 from regrow.execution.passes import Passes
 from regrow.execution.sparse_sites import places_of
@@ -45,8 +45,6 @@ class SparseBackend:
         self._needs, self._births = needs, births
         reduced = None if "dense_moment" in needs else births
         for weight in self._weights.values():
-            if self._optimizer is not None and "moment" in needs and "dense_moment" not in needs:
-                check_moment(self._optimizer, weight.fresh)
             weight.want(bool(needs & {"dense_grad", "dense_moment"}), reduced, self._pattern)
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import partial
 
 from regrow.core.schedules import Every
 from regrow.core.site import Clock, Site
@@ -60,4 +61,6 @@ def describe(method: Method) -> str:
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, partial):  # its own words have the address of the function
+        return f"{_plain(value.func)}{value.args}{value.keywords}"
     return getattr(value, "__name__", None) or repr(value)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from regrow.core import growth, scores
+from regrow.core.errors import RegrowError
 from regrow.core.schedules import Cosine, Every, Schedule
 from regrow.core.scores import Score
 from regrow.core.site import Clock, Grow, Site
@@ -24,7 +25,7 @@ class GraNet(Method):
 
     Args:
         initial: D_0, the density at the start.
-        until: share of the run at which the pruning ends.
+        until: share of the run at which the pruning ends, within the window of `every`.
         drop, grow, fraction, rounding: as in DropGrow.
     """
 
@@ -36,6 +37,13 @@ class GraNet(Method):
     rounding: Callable[[float], int] = math.ceil
     every: Every | None = Every(1000)
     replaces_step: bool = False
+
+    def __post_init__(self) -> None:
+        if self.every is not None and not self.every.start < self.until <= self.every.end:
+            raise RegrowError(
+                f"until={self.until:g}: pruning ends while there are updates, which go from {self.every.start:g} to "
+                f"{self.every.end:g} of the run; change until=... or the window of every=..."
+            )
 
     @property
     def needs(self) -> frozenset[str]:

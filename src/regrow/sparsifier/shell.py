@@ -9,23 +9,19 @@ from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from regrow.core import rng
 from regrow.core.errors import RegrowError, choose
 from regrow.core.explored import Explored
 from regrow.core.patterns import UNSTRUCTURED, Pattern
 from regrow.core.saliency import LossFn
-from regrow.core.site import Clock, Site
+from regrow.core.site import Site
 from regrow.core.topology import Topology
 from regrow.execution import TRAINING
 from regrow.execution.auto import stored, take_up
 from regrow.execution.parts import survey
-from regrow.execution.refuse import (
-    refuse_quantised,
-    step_was_skipped,
-    unwrap_model,
-    unwrap_optimizer,
-)
+from regrow.execution.refuse import refuse_quantised, refuse_signals, step_was_skipped, unwrap_model, unwrap_optimizer
 from regrow.methods.base import Method, describe
 from regrow.sparsifier.closure import run_closure
 from regrow.sparsifier.ranks import check_ranks
@@ -33,7 +29,7 @@ from regrow.sparsifier.saved import Saved
 from regrow.sparsifier.start import Start, called, keeps, parts_of, start_topology, warn_if_trained
 from regrow.sparsifier.summary import summarise
 from regrow.sparsifier.tally import Tally
-from regrow.sparsifier.timetable import Period, Timetable, WholeRun, check_horizon
+from regrow.sparsifier.timetable import Agenda, Period, Timetable, WholeRun, check_horizon
 from regrow.tweaks.life import Tweaks
 
 _GUARD = 16
@@ -78,6 +74,7 @@ class Sparsifier:
         self.method, self.pattern, self.seed = method, pattern, seed
         self.plan = tuple(plan)
         self.timetable: Timetable[Period] = Timetable(self.plan or [WholeRun(total_steps)])
+        self._agenda = Agenda(method, self.timetable, density)
         self.backend_name, self.backend = backend, choose(TRAINING, backend, "backend")()
         self._start, self._density, self._overrides = called(topology), density, overrides
         self._include, self._exclude = include, exclude
@@ -85,40 +82,47 @@ class Sparsifier:
         self.step = 0
         self.last_update: dict[str, int] | None = None
         self._exploration: float | None = None
+        self._hooks: list[RemovableHandle] = []
         check_horizon(method, self.plan, total_steps)
 
     def attach(self, model: nn.Module, optimizer: Optimizer) -> Sparsifier:
-        """Put the model on its first topology and ride on the optimizer from its next step."""
+        """Put the model on its first topology and ride on the optimizer from its next step.
+
+        Raises:
+            RegrowError: a setup that cannot work, or this sparsifier holds a model already.
+        """
+        if self._hooks:
+            raise RegrowError("this sparsifier holds a model already; finalize() it first, or make another one")
         self.model, self.optimizer = unwrap_model(model), unwrap_optimizer(optimizer)
         refuse_quantised(self.model)
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.verdicts = survey(self.model, self._include, self._exclude, trained)
         parts = parts_of(self.model, self.verdicts)
+        refuse_signals(self.method.needs, [part.parameter for part in parts.values()], self.optimizer)
         density = self.method.initial_density(self._density)
         first = start_topology(self.model, parts, self._start, density, self._overrides, self.seed)
         if not keeps(self._start):
             warn_if_trained(self.model, self.optimizer)
+        check_ranks(first, self.step)
         self.tweaks.prepare(self.model, first, self.seed)
         self.backend.attach(self.model, first, self.optimizer)
-        self._explored = Explored(self.topology)
-        self._tally = Tally(self.topology)
-        check_ranks(self.topology, self.step)
-        self.backend.expect(self.method.needs, {})  # refused now, if it cannot be supplied
-        self._begin_period()
-        self._expect()
-        self._attach_tweaks()
+        try:
+            self._begin()
+        except RegrowError:  # the model is let go of, so that it can be tried otherwise
+            self.backend.detach()
+            raise
         self._hooks = [
             self.optimizer.register_step_pre_hook(self._before_step),
             self.optimizer.register_step_post_hook(self._after_step),
         ]
         return self
 
-    def _attach_tweaks(self) -> None:
-        try:
-            self.tweaks.attach(self.optimizer, self.timetable.periods[0].steps)
-        except RegrowError:
-            self.backend.detach()
-            raise
+    def _begin(self) -> None:
+        self._explored = Explored(self.topology)
+        self._tally = Tally(self.topology)
+        self._begin_period()
+        self._expect()
+        self.tweaks.attach(self.optimizer, self.timetable.periods[0].steps)
 
     @property
     def topology(self) -> Topology:
@@ -175,10 +179,12 @@ class Sparsifier:
 
     def finalize(self) -> nn.Module:
         """Let go of model and optimizer; the model is plain, with exact zeros outside the topology."""
-        for hook in self._hooks:
-            hook.remove()
-        self.tweaks.detach()
-        self.backend.detach()
+        if self._hooks:  # once: what is done to the model later is not ours
+            for hook in self._hooks:
+                hook.remove()
+            self._hooks = []
+            self.tweaks.detach()
+            self.backend.detach()
         return self.model
 
     def frozen_copy(self) -> nn.Module:
@@ -227,30 +233,23 @@ class Sparsifier:
             self._exploration = period.explore
 
     def _due(self, step: int) -> bool:
-        period, own_step = self.timetable.at(step)
-        every = self.method.every if period.evolve else None
-        return self._exploration is not None or (every is not None and every.due(own_step, period.steps))
-
-    def _clock(self, step: int) -> Clock:
-        period, own_step = self.timetable.at(step)
-        every, total = self.method.every, max(period.steps, 1)
-        progress = every.progress(own_step, total) if every else own_step / total
-        return Clock(own_step, period.steps, progress, self._density)
+        return self._exploration is not None or self._agenda.due(step)
 
     def _fraction(self, step: int) -> float | None:
         """The share to replace where it is not the method's own."""
-        schedule = self.timetable.at(step)[0].fraction
-        if self._exploration is not None or schedule is None:
-            return self._exploration
-        return schedule(self._clock(step).progress)
+        return self._agenda.fraction(step) if self._exploration is None else self._exploration
+
+    def _moving(self) -> dict[str, Site]:
+        """The sites that are trained: a weight frozen since `sparsify` stays as it is."""
+        trained = {part.name for verdict in self.verdicts for part in verdict.parts if part.parameter.requires_grad}
+        return {name: site for name, site in self.backend.sites(self.pattern).items() if name in trained}
 
     def _expect(self) -> None:
         """Tell the backend what the coming step must leave behind."""
         coming = self.step + 1
         if self._due(coming):
             self.backend.expect(frozenset(), {})
-            sites = self.backend.sites(self.pattern)
-            births = self.method.births(sites, self._clock(coming), self._fraction(coming))
+            births = self.method.births(self._moving(), self._agenda.clock(coming), self._fraction(coming))
             self.backend.expect(self.method.needs, births)
         else:
             self.backend.expect(self.method.needs & {"dense_moment"}, {})
@@ -284,8 +283,8 @@ class Sparsifier:
         if not self.backend.ready:
             return False
         old = self.topology
-        sites = {name: self._equipped(site, step) for name, site in self.backend.sites(self.pattern).items()}
-        new = self.method.update(sites, self._clock(step), self._fraction(step))
+        sites = {name: self._equipped(site, step) for name, site in self._moving().items()}
+        new = old.replaced(self.method.update(sites, self._agenda.clock(step), self._fraction(step)))
         self._tally.count(old, step)
         self.backend.commit(new)
         self._explored.add(self.topology)

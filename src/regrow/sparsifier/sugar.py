@@ -95,7 +95,7 @@ def sparsify(
     if sparsity is not None:
         if not 0.0 <= sparsity < 1.0:
             raise RegrowError(f"sparsity {sparsity:g} is outside [0, 1); it is the share of weights removed")
-        density = 1.0 - sparsity
+        density = round(1.0 - sparsity, 12)  # .9 and .1 say the same thing, also to a checkpoint
     _refuse_misspelt(hyper)
     start = called(topology)
     if batch is not None:

@@ -10,6 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 from regrow.core.errors import RegrowError
 from regrow.core.schedules import Every, Schedule
+from regrow.core.site import Clock
 from regrow.methods.base import Method
 
 
@@ -81,6 +82,37 @@ class Timetable(Generic[P]):
 
     def _starts(self, at: int) -> int:
         return self._ends[at] - self.periods[at].steps
+
+
+@dataclass(frozen=True)
+class Agenda:
+    """What a method has to do at each step of a run.
+
+    Args:
+        density: what the run is to end with; None where only a first topology was given.
+    """
+
+    method: Method
+    timetable: Timetable[Period]
+    density: float | None
+
+    def due(self, step: int) -> bool:
+        """Whether the method updates the topology at this step."""
+        period, own_step = self.timetable.at(step)
+        every = self.method.every if period.evolve else None
+        return every is not None and every.due(own_step, period.steps)
+
+    def clock(self, step: int) -> Clock:
+        """Where this step stands in its period."""
+        period, own_step = self.timetable.at(step)
+        every, total = self.method.every, max(period.steps, 1)
+        progress = every.progress(own_step, total) if every else own_step / total
+        return Clock(own_step, period.steps, progress, self.density)
+
+    def fraction(self, step: int) -> float | None:
+        """The drop fraction that the period has in place of the method's own."""
+        schedule = self.timetable.at(step)[0].fraction
+        return None if schedule is None else schedule(self.clock(step).progress)
 
 
 def _words(period: Period) -> str:

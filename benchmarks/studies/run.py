@@ -11,32 +11,33 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import datetime, timezone
+from functools import partial
 from itertools import groupby
-from multiprocessing import get_context
 from pathlib import Path
 from time import process_time
 from typing import Any
 
+import torch
 from benchmarks.studies import study as studies
 from benchmarks.studies.measures import measured
 from benchmarks.studies.study import Pair, Result, Study
 
 from regrow.core.errors import RegrowError, choose
+from regrow.lab.crew import Died, together
+from regrow.lab.engines.base import Task, train
 from regrow.lab.evaluation import Subject
-from regrow.recipe.build import job_of
-from regrow.recipe.folders import keep, wanted
+from regrow.recipe.folders import wanted
 from regrow.tickets import Ticket
 from regrow.tickets.superpose import superpose
-from regrow.train.devices import launched, threads
-from regrow.train.loop import fit
+from regrow.train.devices import threads
 from regrow.train.paths import RunFolder
 from regrow.train.record import read_json, rows
 
 ENVIRONMENT = ("regrow", "torch", "python", "threads", "instruction set", "device", "cpu", "packages")
 
 Source = dict[str, Any]
+Outcome = Result | RegrowError | Died
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{study.name}: {len(missing)} to go.", flush=True)
     failures = 0
     for at, (pair, outcome) in enumerate(_outcomes(study, home, missing, options.workers, options.device), 1):
-        failures += isinstance(outcome, RegrowError)
+        failures += not isinstance(outcome, dict)
         print(f"{at}/{len(missing)}  {pair[0]} seed {pair[1]}: {_told(outcome)}", flush=True)
         _sweep(study, home)
     return min(failures, 1)
@@ -94,9 +95,7 @@ def run_pair(home: Path, cell: str, seed: int, device: str, source: Source) -> R
 
 def _train(study: Study, home: Path, pair: Pair, device: str) -> Result:
     recipe, folder = wanted(study.recipes[pair[0]], pair[1], home / "runs")
-    keep(recipe, folder)
-    with launched(device) as fabric:
-        outcome = fit(job_of(recipe, pair[1]), folder, fabric)
+    outcome = train(Task(recipe, folder, None, torch.get_num_threads(), device))
     facts = _spent([outcome]) | {
         "test_accuracy": outcome["test_accuracy"],
         "test_nll": outcome["test_loss"],
@@ -146,20 +145,16 @@ def source_now(home: Path) -> Source:
 
 def _outcomes(
     study: Study, home: Path, pairs: Iterable[Pair], workers: int, device: str
-) -> Iterator[tuple[Pair, Result | RegrowError]]:
+) -> Iterator[tuple[Pair, Outcome]]:
     """Each pair with its result or its error, as they end; a failure does not stop the others. What is derived waits
     for all that is trained before it."""
-    source = source_now(home)
+    attempt = partial(_attempt, home, device, source_now(home))
     for _, group in groupby(pairs, lambda pair: pair[0] in study.derived):
-        if workers == 1:
-            yield from ((pair, _attempt(home, pair, device, source)) for pair in group)
-            continue
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            under_way = {pool.submit(_attempt, home, pair, device, source): pair for pair in group}
-            yield from ((under_way[future], future.result()) for future in as_completed(under_way))
+        several = list(group)
+        yield from ((pair, attempt(pair)) for pair in several) if workers == 1 else together(attempt, several, workers)
 
 
-def _attempt(home: Path, pair: Pair, device: str, source: Source) -> Result | RegrowError:
+def _attempt(home: Path, device: str, source: Source, pair: Pair) -> Result | RegrowError:
     try:
         return run_pair(home, *pair, device, source)
     except RegrowError as error:
@@ -185,8 +180,8 @@ def _seconds(folder: RunFolder) -> float:
     return float(before[-1]["seconds"]) if before else 0.0
 
 
-def _told(outcome: Result | RegrowError) -> str:
-    if isinstance(outcome, RegrowError):
+def _told(outcome: Outcome) -> str:
+    if not isinstance(outcome, dict):
         return f"FAILED: {outcome}"
     accuracy, explored, seconds = (outcome[key] for key in ("test_accuracy", "exploration_rate", "core_seconds"))
     return f"test {100 * accuracy:.2f} %, R_s {explored:.3f}, {seconds:.0f} core-seconds"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from regrow.core.errors import RegrowError
+from regrow.lab.engines import base
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
@@ -96,7 +97,7 @@ def test_the_committed_tickets_studies_are_whole(scripts: Any, name: str, epochs
 def test_runs_what_is_missing_and_continues_what_was_killed(
     scripts: Any, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real_fit = scripts.run.fit
+    real_fit = base.fit
 
     def killed_after_one_epoch(*arguments: Any, **options: Any) -> Any:
         def stop(progress: Any) -> None:
@@ -106,15 +107,13 @@ def test_runs_what_is_missing_and_continues_what_was_killed(
         return real_fit(*arguments, **options, on_progress=stop)
 
     call = [str(home), "--workers", "1"]
-    monkeypatch.setattr(scripts.run, "fit", killed_after_one_epoch)
+    monkeypatch.setattr(base, "fit", killed_after_one_epoch)
     with pytest.raises(KeyboardInterrupt):
         scripts.run.main([*call, "--only", "sparse"])
     assert not (home / "results.jsonl").exists()
 
     steps = []
-    monkeypatch.setattr(
-        scripts.run, "fit", lambda *a, **k: real_fit(*a, **k, on_progress=lambda p: steps.append(p.step))
-    )
+    monkeypatch.setattr(base, "fit", lambda *a, **k: real_fit(*a, **k, on_progress=lambda p: steps.append(p.step)))
     assert scripts.run.main([*call, "--only", "sparse"]) == 0
     assert [(line["cell"], line["seed"]) for line in lines(home)] == [("sparse", 0), ("sparse", 1)]
     per_run = lines(home)[0]["steps"]

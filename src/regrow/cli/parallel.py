@@ -1,25 +1,19 @@
-"""Several runs at a time, each in a process of its own that takes up its folder."""
+"""Several runs at a time, each in a process of its own."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
-from regrow.cli.training import Wanted
-from regrow.cli.verb import say
+from regrow.cli.training import Wanted, train
+from regrow.cli.verb import REFUSED, say
 from regrow.core.errors import RegrowError
 
-if TYPE_CHECKING:
-    from regrow.train.paths import RunFolder
-
-REGROW = [sys.executable, "-c", "from regrow.cli import main; main()"]
+DIED = 1
 
 
 def train_together(wanted: Sequence[Wanted], data_root: Path | None, jobs: int, log: Sequence[str] = ()) -> None:
@@ -29,8 +23,8 @@ def train_together(wanted: Sequence[Wanted], data_root: Path | None, jobs: int, 
         RegrowError: under torchrun, whose processes share one run.
         typer.Exit: a run has failed; it has said why, and the others have ended.
     """
+    from regrow.lab.crew import Died, together
     from regrow.recipe.build import job_of
-    from regrow.recipe.folders import keep
 
     if "RANK" in os.environ:
         raise RegrowError(
@@ -40,26 +34,20 @@ def train_together(wanted: Sequence[Wanted], data_root: Path | None, jobs: int, 
     if not pending:
         return
     job_of(pending[0][0], pending[0][0].seeds[0], data_root)  # what is refused is refused once, before anything is kept
-    for recipe, folder in pending:
-        keep(recipe, folder)
-    pool = ThreadPoolExecutor(jobs)
-    try:
-        codes = list(pool.map(lambda run: _end(run[1], data_root, jobs, log), pending))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    codes = []
+    for (_, folder), code in together(partial(_end, data_root, log), pending, jobs, hear=say):
+        if isinstance(code, Died):
+            say(f"{folder.path}: {code}", style="red")
+        codes.append(DIED if isinstance(code, Died) else code)
     if any(codes):
         raise typer.Exit(max(codes))
 
 
-def _end(folder: RunFolder, data_root: Path | None, jobs: int, log: Sequence[str]) -> int:
-    """Bring one run to its end; what its process says is passed on line by line."""
-    command = [*REGROW, "resume", str(folder.path), *(["--data-root", str(data_root)] if data_root else [])]
-    command += [word for name in log for word in ("--log", name)]
-    share = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=share | os.environ
-    ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            say(line.rstrip())
-    return process.returncode
+def _end(data_root: Path | None, log: Sequence[str], run: Wanted) -> int:
+    """Bring one run to its end, in a worker; the exit code."""
+    try:
+        train([run], data_root, log)
+    except RegrowError as error:
+        say(f"{run[1].path}: {error}", style="red")
+        return REFUSED
+    return 0

@@ -31,10 +31,14 @@ def suite(
 ) -> None:
     """Train every run of a suite that is not there yet. Again, it goes on; a run that fails stops nothing."""
     from regrow.core.errors import choose
+    from regrow.lab import crew
+
+    if engine == "local" and not dry_run:
+        crew.ready(crew.share(workers))  # what training needs is loaded while the suite is read
     from regrow.lab import ledger as ledgers
     from regrow.lab.engines import ENGINES
     from regrow.lab.search import best
-    from regrow.lab.suite import Course, Workplace, run, share
+    from regrow.lab.suite import Course, Workplace, run
     from regrow.recipe.suite import load
 
     make = choose(ENGINES, engine, "engine")
@@ -42,7 +46,7 @@ def suite(
     if dry_run:
         _foretell(course)
         return
-    place = Workplace(make(workers, course.folder.jobs), workers, share(workers), data_root)
+    place = Workplace(make(workers, course.folder.jobs), workers, crew.share(workers), data_root)
     with watched(course, Console(stderr=True)) as tell:
         run(course, place, tell)
     _compare(course)

@@ -120,11 +120,6 @@ class Course:
         record.write_json(self.folder.suite, content)
 
 
-def share(workers: int) -> int:
-    """Threads of one of `workers` processes that share this machine's cores."""
-    return max(1, (os.cpu_count() or 1) // workers)
-
-
 def run(course: Course, place: Workplace, tell: Tell = lambda entry, failure: None) -> None:
     """Bring every run of the suite to its end, then every search; a failed run is named and stops nothing.
 

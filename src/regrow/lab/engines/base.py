@@ -15,6 +15,7 @@ from regrow.recipe.schema import Recipe
 from regrow.train.devices import launched, threads
 from regrow.train.loop import fit
 from regrow.train.paths import RunFolder
+from regrow.train.record import Record
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Task:
     folder: RunFolder
     data_root: Path | None
     threads: int
+    device: str = "auto"
 
 
 Outcome = tuple[Task, str | None]  # what went wrong, if anything did
@@ -41,7 +43,7 @@ def work(task: Task) -> str | None:
     """Train a run, or what is left of it; what went wrong, in a paragraph."""
     try:
         with threads(task.threads):
-            _train(task)
+            train(task)
     except RegrowError as error:
         return str(error)
     except Exception as error:
@@ -50,10 +52,15 @@ def work(task: Task) -> str | None:
     return None
 
 
-def _train(task: Task) -> None:
+def train(task: Task) -> Record:
+    """What the run has come to, as `fit` says it, when it is new or goes on.
+
+    Raises:
+        RegrowError: the recipe is refused, or its training.
+    """
     recipe = task.recipe
     job = job_of(recipe, recipe.seeds[0], task.data_root)
     keep(recipe, task.folder)  # only now: a refused recipe leaves nothing behind
     share = min(job.threads or task.threads, task.threads)
-    with launched(precision=recipe.precision) as fabric:
-        fit(replace(job, threads=share), task.folder, fabric)
+    with launched(task.device, recipe.precision) as fabric:
+        return fit(replace(job, threads=share), task.folder, fabric)

@@ -81,3 +81,15 @@ def test_lottery_tickets_are_where_the_command_beside_them_draws_them(name: str)
     started = next(e for e in load_suite(name).entries if e.recipe.topology.name == "mask")
     assert started.recipe.density is None
     assert drawn.densities[int(number)] == (0.1 if "freetickets" in name else 0.05)
+
+
+@pytest.mark.parametrize("paper", ["freetickets", "sup_tickets"])
+@pytest.mark.parametrize("scale", ["small", "full"])
+def test_teachers_are_where_the_command_beside_them_trains_them(paper: str, scale: str) -> None:
+    name = f"{paper}/suite-{scale}"
+    text = find(name, suites=True).read_text().replace(" \\\n#    ", "")
+    command = re.search(r"first:(?:\n#)?\s+regrow run (\S+)((?: --set \S+)*) --seeds 0,1,2", text)
+    assert command is not None
+    teacher = load(command[1], re.findall(r"--set (\S+)", command[2]))
+    taught = {entry.recipe.distill for entry in load_suite(name).entries} - {None}
+    assert {path for spec in taught if spec for path in spec.teacher} == {f"runs/{teacher.folder}/seed_{{seed}}"}

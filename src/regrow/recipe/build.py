@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from regrow.recipe import schema
 from regrow.recipe.optim import optimizer_of, plan_of, scheduler_of
 from regrow.recipe.schema import Recipe
 from regrow.recipe.start import start_of, weights_of
+from regrow.recipe.teacher import distillation_of, with_teacher
 from regrow.recipe.tweaks import FirstEpoch, tweaks_of, with_ghosts
 from regrow.sparsifier import Sparsifier, sparsify
 from regrow.sparsifier.start import Start
@@ -50,6 +52,11 @@ def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
     scheduler = scheduler_of(recipe, optimizer, steps, plan)
     criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
     loss = each(criterion) if isinstance(model, Members) else criterion
+    if recipe.distill and isinstance(model, Members):
+        raise RegrowError(
+            f"distill: {recipe.model.name!r} is several networks with a loss each, and one is to learn from the "
+            "teacher; take another model, or drop `distill`"
+        )
     horizon = {"plan": plan} if plan else {"total_steps": recipe.total_epochs * steps}
     sparsifier = None
     if method:
@@ -69,13 +76,20 @@ def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
         scheduler=scheduler,
         scheduler_every="step",
         threads=recipe.threads,
-        flops=flops_of(recipe, model, source.shape, steps, sparsifier),
+        flops=flops_of(recipe, model, source.shape, steps, sparsifier, seed),
         plan=plan,
         selection=recipe.plan.selection if recipe.plan else "last",
         superposition=recipe.average.build() if recipe.average else None,
         guard=recipe.average.guard if recipe.average else None,
         reestimate=recipe.average is not None and recipe.average.batch_norm == "reestimate",
+        distillation=partial(distillation_of, recipe.distill, seed, source.name, partial(_first, data_root))
+        if recipe.distill
+        else None,
     )
+
+
+def _first(data_root: Path | None, recipe: Recipe) -> Job:
+    return job_of(recipe, recipe.seeds[0], data_root)
 
 
 def sparsifier_of(
@@ -98,7 +112,12 @@ def sparsifier_of(
 
 
 def flops_of(
-    recipe: Recipe, model: nn.Module, shape: tuple[int, ...], steps_per_epoch: int, sparsifier: Sparsifier | None
+    recipe: Recipe,
+    model: nn.Module,
+    shape: tuple[int, ...],
+    steps_per_epoch: int,
+    sparsifier: Sparsifier | None,
+    seed: int,
 ) -> Live:
     """Of one inference and the whole run at the densities it has, beside the dense run without multiplier."""
     seen = dense_flops(model, torch.zeros(1, *shape, device="meta"), sites=sparsifier.topology if sparsifier else ())
@@ -120,7 +139,8 @@ def flops_of(
             sparse=recipe.backend == "sparse",
             reference_steps=recipe.compared_epochs * steps_per_epoch,
         )
-        return with_ghosts(counted, seen, haunted)
+        counted = with_ghosts(counted, seen, haunted)
+        return with_teacher(counted, recipe.distill, seed, ledger.samples) if recipe.distill else counted
 
     return Live(count)
 

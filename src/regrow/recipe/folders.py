@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from regrow.core import growth
@@ -43,6 +44,8 @@ def keep(recipe: Recipe, folder: RunFolder) -> RunFolder | None:
     """
     if folder.recipe.exists():
         return None
+    for path in recipe.distill.paths(recipe.seeds[0]) if recipe.distill else ():
+        left_by(path)  # or refused, before anything is kept
     shorter = _shorter(recipe, folder)
     if shorter:
         _continue(shorter, folder)
@@ -81,6 +84,31 @@ def runs_in(path: Path) -> list[RunFolder]:
     if not found:
         raise RegrowError(f"{path} holds no run. A run is a folder such as runs/<recipe>-<hash8>/seed_0.")
     return [RunFolder(file.parent) for file in found]
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a finished run has left: its numbered tickets, or none: then its last iterate; or one ticket asked for."""
+
+    folder: RunFolder
+    tickets: tuple[Path, ...]
+
+
+def left_by(path: Path) -> list[Left]:
+    """Of the runs at or below `path`, or of the run whose ticket it is.
+
+    Raises:
+        RegrowError: there is none, or it is not finished.
+    """
+    if path.suffix == ".safetensors":
+        folder = RunFolder(path.resolve().parent.parent)
+        if not (path.exists() and folder.recipe.exists()):
+            raise RegrowError(f"{path} is no ticket in the folder `tickets` of its run, which says what model it is of")
+        return [Left(folder, (path,))]
+    found = runs_in(path)
+    if unfinished := [folder.path for folder in found if not folder.finished]:
+        raise RegrowError(f"{unfinished[0]} is not finished. Go on with: regrow resume {unfinished[0]}")
+    return [Left(run, tuple(ticket for ticket in run.tickets() if ticket.stem.isdecimal())) for run in found]
 
 
 def layers(folder: RunFolder, method: Method) -> list[dict[str, str]]:

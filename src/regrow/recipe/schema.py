@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
 
+from regrow.recipe.distill import DistillSpec, taught
 from regrow.recipe.plans import USUAL, AnyPlan, AnySuperpose, SuperposeSpec, times
 from regrow.recipe.spec import OpenSpec, Spec, named
 from regrow.recipe.start import ERK, MASK, StartSpec, opened
@@ -127,6 +128,9 @@ class Recipe(Spec):
     )
     superpose: AnySuperpose | None = Field(
         None, description="average of the plan's tickets: cia, caa, cima, or {name, prune, batch_norm, ...}"
+    )
+    distill: Annotated[DistillSpec | None, BeforeValidator(taught)] = Field(
+        None, description="who teaches it: the path of a finished run, or {teacher, temperature, share}"
     )
     reference_epochs: int | None = Field(
         None, gt=0, description="length of the dense run that FLOPs are compared with; this run's when null"

@@ -14,6 +14,7 @@ from regrow.train.evaluate import LossFn
 
 if TYPE_CHECKING:
     from regrow.sparsifier import Sparsifier
+    from regrow.tickets.distill import Distillation
     from regrow.tickets.plan import Plan
     from regrow.tickets.superpose import Superposition
     from regrow.train.data import Data
@@ -43,6 +44,7 @@ class Job:
         superposition: makes what averages the tickets at the end of the run; None for no average.
         guard: the highest loss barrier between tickets on validation at which they are averaged; None does not look.
         reestimate: whether the average's BatchNorm statistics are estimated anew, or averaged too.
+        distillation: makes what is trained by in place of `loss`, from a teacher and `loss`; None trains by `loss`.
     """
 
     model: nn.Module
@@ -64,6 +66,7 @@ class Job:
     superposition: Callable[[], Superposition] | None = None
     guard: float | None = None
     reestimate: bool = False
+    distillation: Callable[[], Distillation] | None = None
 
     @property
     def steps_per_epoch(self) -> int:

@@ -93,6 +93,7 @@ class _Run:
         self.job, self.folder, self.fabric, self.tell = job, folder, fabric, tell
         self.model, self.optimizer = fabric.setup(job.model, job.optimizer)
         self.loss = job.sparsifier.loss(job.loss) if job.sparsifier else job.loss
+        self.distillation = job.distillation().to(fabric.device) if job.distillation else None
         self.surroundings = surroundings(fabric)
         self.step = 0
         self.loss_sum = 0.0  # of the current epoch
@@ -112,6 +113,11 @@ class _Run:
 
     def _resume(self, on_difference: Callable[[str], None]) -> None:
         content = restore(self.job, self.folder)
+        if content.get("teacher", "") != self._teacher:
+            raise RegrowError(
+                f"{self.folder.path} has learnt from another teacher, which was changed since: use another folder, or "
+                "put the teacher's run back"
+            )
         self.step, self.loss_sum, self.row = content["step"], content["loss_sum"], content["row"]
         self.watch.load_state_dict(content["watch"])
         self.harvest.best = content["best"]
@@ -148,7 +154,8 @@ class _Run:
         job = self.job
         before = self._last_update()
         reseed(job.seed, self.step, self.fabric)
-        value = self.loss(self.model(inputs), targets)
+        loss_fn = self.distillation.loss(inputs, self.loss) if self.distillation else self.loss
+        value = loss_fn(self.model(inputs), targets)
         self.fabric.backward(value)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -160,6 +167,10 @@ class _Run:
             raise self._diverged(loss)
         self.loss_sum += loss
         return loss, self._last_update() is not before
+
+    @property
+    def _teacher(self) -> str:
+        return self.distillation.digest if self.distillation else ""
 
     def _last_update(self) -> object:
         return self.job.sparsifier.last_update if self.job.sparsifier else None
@@ -228,6 +239,7 @@ class _Run:
                 "best": self.harvest.best,
                 "course": self.course.state_dict(),
                 "surroundings": self.surroundings,
+                **({"teacher": self._teacher} if self.distillation else {}),
             }
             checkpoint.save(self.folder.checkpoint, content_of(self.job, self.step) | here)
             if self.job.sparsifier and (decision := self.job.sparsifier.decision):

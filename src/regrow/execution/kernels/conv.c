@@ -7,6 +7,7 @@
 #include "registers.h"
 #include "vector.h"
 
+#define WHOLE (VW * (int64_t)sizeof(float) / (int64_t)sizeof(element))    /* elements of a register */
 #define AHEAD 2    /* channels whose lanes are fetched in advance */
 
 /* Rows y .. last, columns (of each phase) t .. end, lanes at .. at + lanes. */
@@ -31,11 +32,11 @@ static int64_t count(const image *x, const comb *c, int64_t f, int64_t end) {
    is fetched meanwhile. */
 static void gather(const element *restrict from, int64_t step, int64_t columns, int64_t lanes, int64_t wide, int64_t ahead,
                    element *restrict to) {
-    if (lanes == wide && lanes % VW == 0)
+    if (lanes == wide && lanes % WHOLE == 0)
         for (int64_t i = 0; i < columns; i++)
-            for (int64_t v = 0; v < lanes; v += VW) {
+            for (int64_t v = 0; v < lanes; v += WHOLE) {
                 __builtin_prefetch(from + i * step + v + ahead, 0, 2);
-                *(loose *)(to + i * wide + v) = *(const loose *)(from + i * step + v);
+                *(many *)(to + i * wide + v) = *(const many *)(from + i * step + v);
             }
     else if (lanes == wide && lanes == step) memcpy(to, from, columns * lanes * sizeof *to);
     else
@@ -64,123 +65,43 @@ static void fill(const pass *p, const image *x, const comb *c, int64_t row, int6
     }
 }
 
-/* The larger; NaN stays NaN. */
-INLINE vec no_less(vec v, float least) {
-    const vec low = spread(least);
-    const ints under = v < low;
-    return (vec)((under & (ints)low) | (~under & (ints)v));
-}
-
-/* Stores `lanes` sums, with what is added to them, or null. */
-static void put(element *to, const float *from, const element *add, float least, int64_t lanes) {
-    int64_t i = 0;
-    for (; i + VW <= lanes; i += VW)
-        store(to + i, no_less(add ? sums_at(from + i) + load(add + i) : sums_at(from + i), least));
-    if (i < lanes) {
-        element rest[VW], other[VW] = {0};
-        if (add) memcpy(other, add + i, (lanes - i) * sizeof *add);
-        store(rest, no_less(add ? sums_at(from + i) + load(other) : sums_at(from + i), least));
-        memcpy(to + i, rest, (lanes - i) * sizeof *to);
-    }
-}
-
-/* Phase f of row y of the target, from its sums [channel][pitch]. */
-static void hand_over(const pass *p, const unit *u, int64_t y, int64_t f, int64_t columns, const float *sums) {
-    const image *x = &p->target;
-    const int64_t step = p->to.step * p->n;
-    element *to = (element *)x->at + (y * x->width + u->t * p->to.step + p->to.start[f]) * p->n + u->at;
-    const int64_t apart = x->height * x->width * p->n;
-    const element *add = p->add ? (const element *)p->add + (to - (element *)x->at) : 0;
-    for (int64_t i = 0; i < x->channels; i++, to += apart, add += add ? apart : 0, sums += p->pitch)
-        if (step == u->lanes && step == p->lanes) put(to, sums, add, p->least, columns * step);
-        else
-            for (int64_t c = 0; c < columns; c++) {
-                __builtin_prefetch(to + AHEAD * apart + c * step, 1, 2);
-                if (add) __builtin_prefetch(add + AHEAD * apart + c * step, 0, 2);
-                put(to + c * step, sums + c * p->lanes, add ? add + c * step : 0, p->least, u->lanes);
-            }
-}
-
-INLINE void product_row(const int R, const entry *restrict e, const entry *end, const element *restrict x, int fresh,
-                        float bias, float *restrict y) {
-    if (!fresh && e == end) return;
-    const int C = CHAINS(R);
-    vec total[4][TILE];
-    UNROLL for (int r = 0; r < R; r++) {
-        total[0][r] = fresh ? spread(bias) : sums_at(y + r * VW);
-        UNROLL for (int c = 1; c < C; c++) total[c][r] = spread(0);
-    }
-    for (; e + C <= end; e += C)
-        UNROLL for (int c = 0; c < C; c++) {
-            const element *at = lane(x, e[c].at);
-            const vec value = spread(e[c].value);
-            UNROLL for (int r = 0; r < R; r++) total[c][r] += value * load(at + r * VW);
-        }
-    for (; e < end; e++) {
-        const element *at = lane(x, e->at);
-        const vec value = spread(e->value);
-        UNROLL for (int r = 0; r < R; r++) total[0][r] += value * load(at + r * VW);
-    }
-    UNROLL for (int r = 0; r < R; r++) {
-        UNROLL for (int c = 1; c < C; c++) total[0][r] += total[c][r];
-        *(many *)(y + r * VW) = total[0][r];
-    }
-}
-
-/* Adds value * g to dx, if `both`; returns the products of x and g, yet to be summed. */
-INLINE vec gradients_step(const int R, const int both, float value, const vec *x, const element *g, vec *dx) {
-    const vec v = spread(value);
-    vec dot[2] = {spread(0), spread(0)};
-    UNROLL for (int r = 0; r < R; r++) {
-        const vec there = load(g + r * VW);
-        if (both) dx[r] += v * there;
-        dot[r % 2] += x[r] * there;
-    }
-    return dot[0] + dot[1];
-}
-
-INLINE void gradients_row(const int R, const int both, const entry *restrict e, const entry *end,
-                          const element *restrict g, const element *restrict x, int fresh, float *restrict dx,
-                          float *restrict dw) {
-    if (!(fresh && both) && e == end) return;
-    vec held[TILE], total[TILE], dot[4];
-    UNROLL for (int r = 0; r < R; r++) {
-        held[r] = load(x + r * VW);
-        if (both) total[r] = fresh ? spread(0) : sums_at(dx + r * VW);
-    }
-    for (; e + 4 <= end; e += 4, dw += 4) {
-        UNROLL for (int j = 0; j < 4; j++) dot[j] = gradients_step(R, both, e[j].value, held, lane(g, e[j].at), total);
-        const four sums = sums_of(dot[0], dot[1], dot[2], dot[3]);
-        UNROLL for (int j = 0; j < 4; j++) dw[j] += sums[j];
-    }
-    for (; e < end; e++, dw++) *dw += sum_of(gradients_step(R, both, e->value, held, lane(g, e->at), total));
-    if (both) UNROLL for (int r = 0; r < R; r++) *(many *)(dx + r * VW) = total[r];
-}
-
-/* A tile of the target's row: the entries of one tap and block for all channels. */
+/* A tile of the target's row, and the entries of one tap and block for all channels. */
 typedef struct {
     const int32_t *begin;
     const element *source, *held;
-    float *sums, *dw;
-    int fresh;
+    float *sums, *dw;              /* sums wait there, [channel][WIDEST], between the `first` entries and the `last` */
+    element *to;                   /* and leave for here: vector r of channel o to o * apart + place[r] */
+    const element *add;            /* with what is at the same place, unless it is null, */
+    float least;                   /* and no less than this */
+    int64_t apart, place[MOST];
+    int first, last;
 } tile;
 
-INLINE void product_tile(const int R, const pass *p, tile t) {
+#ifdef PAIRS
+#include "conv_pairs.h"
+#else
+#include "conv_tile.h"
+#endif
+
+#define WIDEST (TILE * REGISTER)
+
+INLINE void product_tile(const int R, const pass *p, const tile *t) {
     for (int64_t o = 0; o < p->target.channels; o++)
-        product_row(R, p->entries + t.begin[o], p->entries + t.begin[o + 1], t.source, t.fresh, p->bias ? p->bias[o] : 0,
-                    t.sums + o * p->pitch);
+        product_row(R, p->entries + t->begin[o], p->entries + t->begin[o + 1], t, p->bias ? p->bias[o] : 0,
+                    t->sums + o * WIDEST, o * t->apart);
 }
 
-INLINE void gradients_tile(const int R, const int both, const pass *p, tile t) {
+INLINE void gradients_tile(const int R, const int both, const pass *p, const tile *t) {
     for (int64_t c = 0; c < p->target.channels; c++)
-        gradients_row(R, both, p->entries + t.begin[c], p->entries + t.begin[c + 1], t.source, t.held + c * p->pitch,
-                      t.fresh, t.sums + c * p->pitch, t.dw + t.begin[c]);
+        gradients_row(R, both, p->entries + t->begin[c], p->entries + t->begin[c + 1], t, t->held + c * p->pitch,
+                      t->sums + c * WIDEST, c * t->apart, t->dw + t->begin[c]);
 }
 
-static void run_tile(const pass *p, int64_t R, tile t) {
+static void run_tile(const pass *p, int64_t R, const tile *t) {
 #define CASE(r)                                              \
     case r:                                                  \
-        if (!t.dw) product_tile(r, p, t);                    \
+        if (r > TILE) __builtin_unreachable();               \
+        else if (!t->dw) product_tile(r, p, t);              \
         else if (r > HELD) __builtin_unreachable();          \
         else if (p->target.at) gradients_tile(r, 1, p, t);   \
         else gradients_tile(r, 0, p, t);                     \
@@ -195,32 +116,77 @@ static int64_t row_of(const pass *p, int64_t y, int64_t k) {
     return at < 0 || at % p->row[3] || at / p->row[3] >= p->source.height ? -1 : at / p->row[3];
 }
 
-/* A thread's memory: of the source `slots` rows, of what is held and of sums one row. */
+/* A thread's memory: `slots` rows of the source, one of what is held, of the sums a tile, and of what they become. */
 typedef struct {
-    element *ring, *held;
+    element *ring, *held, *stage, *other;    /* and a tile of what is added to them */
     float *sums;
+    int32_t *nothing;             /* where the entries of no channel begin */
     int64_t rows[MOST * MOST];    /* what is in the ring */
 } room;
 
 static int64_t panel_of(const pass *p) { return p->source.channels * p->from.phases * p->pitch; }
 
-static int64_t room_bytes(const pass *p) {
-    const int64_t row = p->target.channels * p->pitch;
-    return lines(sizeof(room)) + lines((p->slots * panel_of(p) + TILE * VW) * sizeof(element)) +
-           lines((row + TILE * VW) * sizeof(element)) + lines((row + TILE * VW) * sizeof(float));
+/* Lays out a room in `memory`; returns its bytes. */
+static int64_t lay(const pass *p, room *r) {
+    char *at = (char *)r;
+    const int64_t whole = sizeof(element), tiles = p->target.channels * WIDEST;
+    r->ring = (element *)(at += lines(sizeof *r));
+    r->held = (element *)(at += lines((p->slots * panel_of(p) + WIDEST) * whole));
+    r->stage = (element *)(at += lines((p->target.channels * p->pitch + WIDEST) * whole));
+    r->other = (element *)(at += lines(tiles * whole));
+    r->sums = (float *)(at += lines(tiles * whole));
+    r->nothing = (int32_t *)(at += lines(tiles * sizeof(float)));
+    return at + lines((p->target.channels + 1) * sizeof *r->nothing) - (char *)r;
 }
 
-static room *room_at(const pass *p, void *memory) {
-    room *r = memory;
-    r->ring = (element *)((char *)memory + lines(sizeof *r));
-    r->held = r->ring + lines((p->slots * panel_of(p) + TILE * VW) * sizeof(element)) / (int64_t)sizeof(element);
-    r->sums = (float *)(r->held + lines((p->target.channels * p->pitch + TILE * VW) * sizeof(element)) / (int64_t)sizeof(element));
-    return r;
+static int64_t room_bytes(const pass *p) {
+    room empty;
+    return lay(p, &empty);
+}
+
+/* Lanes at .. at + lanes of a row, between a tile and their place; `image` is that of column 0. */
+static void move(const pass *p, const unit *u, int64_t at, int64_t lanes, element *tile, element *image, int in) {
+    const int64_t apart = p->target.height * p->target.width * p->n, step = p->to.step * p->n;
+    const int whole = step == p->lanes && step == u->lanes;    /* columns follow each other */
+    for (int64_t o = 0; o < p->target.channels; o++)
+        for (int64_t i = at, next; i < at + lanes; i = next) {
+            const int64_t column = i / p->lanes, lane = i % p->lanes, rest = u->lanes - lane;
+            next = whole || (column + 1) * p->lanes > at + lanes ? at + lanes : (column + 1) * p->lanes;
+            const int64_t there = whole || next - i < rest ? next - i : rest;
+            element *here = tile + o * WIDEST + i - at, *far = image + o * apart + column * step + lane;
+            if (there > 0) memcpy(in ? here : far, in ? far : here, there * sizeof *far);
+        }
+}
+
+/* Lanes at .. at + lanes of row y and phase f; `to`, and `add` or null, is where the phase's column 0 is. */
+static void run_lanes(const pass *p, const unit *u, int64_t f, int64_t at, int64_t lanes, element *const *source, float *dw,
+                      element *to, const element *add, room *r) {
+    const int64_t R = (lanes + REGISTER - 1) / REGISTER, step = p->to.step * p->n;
+    const int direct = u->lanes == p->lanes && p->lanes % REGISTER == 0;
+    if (add && !direct) move(p, u, at, lanes, r->other, (element *)add, 1);
+    tile t = {.held = r->held + at, .sums = r->sums, .dw = dw, .first = 1, .to = direct ? to : r->stage,
+              .add = direct || !add ? add : r->other, .least = p->least,
+              .apart = direct ? p->target.height * p->target.width * p->n : WIDEST};
+    for (int64_t v = 0, i = at; v < R; v++, i += REGISTER)
+        t.place[v] = direct ? i / p->lanes * step + i % p->lanes : v * REGISTER;
+    int64_t taps = p->taps;
+    while (taps > 1 && !source[taps - 1]) taps--;
+    for (int64_t k = 0; k < taps; k++)
+        for (int64_t b = 0; (source[k] || taps == 1) && b < p->blocks; b++) {
+            const int64_t key = ((k * p->blocks + b) * p->to.phases + f) * p->target.channels;
+            t.begin = source[k] ? p->begin + key : r->nothing;
+            t.source = source[k] + at;
+            t.last = k + 1 == taps && b + 1 == p->blocks;
+            run_tile(p, R, &t);
+            t.first = 0;
+        }
+    if (p->target.at && !direct) move(p, u, at, lanes, r->stage, to, 0);
 }
 
 static void run_row(const pass *p, const unit *u, int64_t y, float *dw, room *r) {
-    const element *source[MOST];
-    const int64_t widest = (dw ? HELD : TILE) * VW;
+    element *source[MOST];
+    const image *x = &p->target;
+    const int64_t widest = (dw ? HELD : TILE) * REGISTER;
     for (int64_t k = 0; k < p->taps; k++) {
         const int64_t row = row_of(p, y, k), slot = row % p->slots;
         element *panel = r->ring + slot * panel_of(p);
@@ -230,31 +196,23 @@ static void run_row(const pass *p, const unit *u, int64_t y, float *dw, room *r)
         r->rows[slot] = row;
     }
     for (int64_t f = 0; f < p->to.phases; f++) {
-        const int64_t columns = count(&p->target, &p->to, f, u->end) - u->t, lanes = columns * p->lanes;
+        const int64_t columns = count(x, &p->to, f, u->end) - u->t, lanes = columns * p->lanes;
         if (columns <= 0) continue;
+        element *to = (element *)x->at + (y * x->width + u->t * p->to.step + p->to.start[f]) * p->n + u->at;
+        const element *add = p->add ? (const element *)p->add + (to - (element *)x->at) : 0;
         if (dw) {
             const comb one = {1, p->to.step, {p->to.start[f]}};
             fill(p, &p->held, &one, y, u->t, columns, u, r->held);
         }
-        for (int64_t at = 0; at < lanes; at += widest) {
-            const int64_t R = ((lanes - at < widest ? lanes - at : widest) + VW - 1) / VW;
-            tile t = {0, 0, r->held + at, r->sums + at, dw, 1};
-            for (int64_t k = 0; k < p->taps; k++)
-                for (int64_t b = 0; source[k] && b < p->blocks; b++) {
-                    t.begin = p->begin + ((k * p->blocks + b) * p->to.phases + f) * p->target.channels;
-                    t.source = source[k] + at;
-                    run_tile(p, R, t);
-                    t.fresh = 0;
-                }
-            for (int64_t o = 0; t.fresh && p->target.at && o < p->target.channels; o++)    /* a row that nothing reaches */
-                for (int64_t v = 0; v < R; v++) *(many *)(t.sums + o * p->pitch + v * VW) = spread(p->bias ? p->bias[o] : 0);
-        }
-        if (p->target.at) hand_over(p, u, y, f, columns, r->sums);
+        for (int64_t at = 0; at < lanes; at += widest)
+            run_lanes(p, u, f, at, lanes - at < widest ? lanes - at : widest, source, dw, to, add, r);
     }
 }
 
 static void run(const pass *p, int64_t first, int64_t last, float *dw, void *memory) {
-    room *r = room_at(p, memory);
+    room *r = memory;
+    lay(p, r);
+    memset(r->nothing, 0, (p->target.channels + 1) * sizeof *r->nothing);
     for (int64_t i = first; i < last; i++) {
         const unit u = unit_of(p, i);
         for (int64_t s = 0; s < p->slots; s++) r->rows[s] = -1;
@@ -287,4 +245,4 @@ static void channel_sums(const image *g, int64_t n, int64_t first, int64_t last,
 
 #define NAME_(isa) regrow_conv_##isa
 #define NAME(isa) NAME_(isa)
-const convolver NAME(ISA) = {VW, room_bytes, product, gradients, channel_sums};
+const convolver NAME(ISA) = {REGISTER, TILE, PAIRED, room_bytes, product, gradients, channel_sums};

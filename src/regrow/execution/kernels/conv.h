@@ -12,10 +12,15 @@
 
 #define MOST 16    /* taps or phases along an axis */
 
-/* A weight: where its source lies, from the first of its panel, and its value. */
+/* A weight: where its source lies, from the first of its panel, and its value; or, where pairs are multiplied, in
+   bfloat16 beside that of the entry that follows. */
 typedef struct {
     int32_t at;
-    float value;
+    union {
+        float value;
+        uint16_t pair[2];
+        int32_t both;
+    };
 } entry;
 
 typedef struct {
@@ -48,7 +53,8 @@ typedef struct {
 /* The kernels of one instruction set, for images of one type. Run by one thread, on units first .. last, which changes
    nothing outside of them; dw [entries] is added to. */
 typedef struct {
-    int64_t vector;    /* lanes of a register */
+    int64_t vector, tile;    /* lanes of a register; registers in a tile */
+    int pairs;               /* how it takes its entries */
     int64_t (*room)(const pass *p);    /* bytes */
     void (*product)(const pass *p, int64_t first, int64_t last, void *room);
     void (*gradients)(const pass *p, int64_t first, int64_t last, float *dw, void *room);
@@ -57,7 +63,7 @@ typedef struct {
 } convolver;
 
 extern const convolver regrow_conv_portable, regrow_conv_avx2, regrow_conv_avx512;
-extern const convolver regrow_conv_portable_half, regrow_conv_avx2_half, regrow_conv_avx512_half;
+extern const convolver regrow_conv_portable_half, regrow_conv_avx2_half, regrow_conv_avx512_half, regrow_conv_avx512bf16_half;
 
 /* Of the instruction set in use. */
 const convolver *regrow_convolver(int half);

@@ -7,7 +7,6 @@
 #endif
 
 #include "conv.h"
-#include "registers.h"
 #include "share.h"
 
 #define WORTH 32768           /* multiplications below which a second thread costs more than it brings */
@@ -15,7 +14,6 @@
 #define RING (640 * 1024)     /* bytes of the L2 cache that the source rows of a strip may fill */
 #define LEAST 12              /* entries that a block must have for a target channel, to be worth its sums' way */
 #define PAGE (2 << 20)        /* bytes of a large page */
-#define LANES 16              /* of a panel, at least: a cache line */
 
 /* A convolution: sizes, as native.py gives them; (height, width) pairs. */
 typedef struct {
@@ -83,9 +81,9 @@ static taps backward_columns(const shape *s, pass *p) {
 }
 
 /* How a pass is cut: into sheets of lanes, strips of columns, chunks of rows, blocks of source channels. */
-static int64_t cut(pass *p, int64_t nnz, int64_t vector, int64_t size, int threads) {
-    const int64_t tile = TILE * vector, width = up(p->target.width, p->to.step);
-    const int64_t most = up(tile, width) > LANES ? up(up(tile, width), vector) * vector : LANES;
+static int64_t cut(pass *p, int64_t nnz, const convolver *with, int64_t size, int threads) {
+    const int64_t vector = with->vector, tile = with->tile * vector, least = LINE / size, width = up(p->target.width, p->to.step);
+    const int64_t most = up(tile, width) > least ? up(up(tile, width), vector) * vector : least;
     p->lanes = up(p->n, up(p->n, most));
     if (p->lanes > vector) p->lanes = up(p->lanes, vector) * vector;
     p->sheets = up(p->n, p->lanes);
@@ -131,8 +129,15 @@ static void list(const shape *s, const pass *p, const taps *t, int back, int64_t
     }
 }
 
+/* To bfloat16, ties to even; a NaN stays one. */
+static uint16_t rounded(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return value == value ? (bits + 0x7fff + (bits >> 16 & 1)) >> 16 : 0x7fc0;
+}
+
 /* Sorts the entries by key, together with the other threads; their order within a key stays. `begin` must be zero. */
-static void sort(const walk *w, const float *values, const stock *to) {
+static void sort(const walk *w, const float *values, int pairs, const stock *to) {
     const int64_t groups = w->rows / w->group;
     const int64_t first = part(groups, 0) * w->group, last = part(groups, 1) * w->group;
     for (int64_t r = first; r < last; r++)
@@ -146,7 +151,10 @@ static void sort(const walk *w, const float *values, const stock *to) {
         for (int32_t k = w->pointers[r]; k < w->pointers[r + 1]; k++) {
             const int32_t column = w->columns[k], which = w->order ? w->order[k] : k;
             const int32_t at = to->begin[w->row_key[r] + w->column_key[column] + 1]++;
-            to->entries[at] = (entry){w->row_at[r] + w->column_at[column], values[which] * scale};
+            const float value = values[which] * scale;
+            to->entries[at].at = w->row_at[r] + w->column_at[column];
+            if (pairs) to->entries[at].pair[0] = to->entries[at - 1].pair[1] = rounded(value);
+            else to->entries[at].value = value;
             if (to->origin) to->origin[at] = which;
         }
     }
@@ -165,7 +173,7 @@ static stock stock_at(char *memory, const pass *p, int64_t nnz, int64_t listed, 
     stock s = {.keys = p->taps * p->blocks * p->to.phases * p->target.channels};
     s.begin = take(&at, (s.keys + 2) * sizeof *s.begin);
     s.lists = take(&at, listed * sizeof *s.lists);
-    s.entries = take(&at, nnz * sizeof *s.entries);
+    s.entries = (entry *)take(&at, (nnz + 1) * sizeof *s.entries) + 1;    /* one before, for `pair` */
     s.origin = copies ? take(&at, nnz * sizeof *s.origin) : 0;
     s.dw = copies ? take(&at, copies * lines(nnz * sizeof *s.dw)) : 0;
     s.bytes = at - memory;
@@ -196,7 +204,7 @@ static int run(const convolver *with, const shape *s, int back, pass *p, const i
                const float *scale, float *dw, int size, int threads) {
     p->reach = 0;
     const taps t = back ? backward_columns(s, p) : forward_columns(s, p);
-    const int64_t block = cut(p, nnz, with->vector, size, threads);
+    const int64_t block = cut(p, nnz, with, size, threads);
     walk w = walk_of(s, index, nnz, back);
     w.scale = scale;
     const int64_t listed = 2 * (w.rows + w.width), copies = dw ? threads : 0;
@@ -220,7 +228,7 @@ static int run(const convolver *with, const shape *s, int back, pass *p, const i
         const int me = omp_get_thread_num(), all = omp_get_num_threads();
         void *room = me ? regrow_scratch(own) : memory + shared;
         failed = !room;
-        sort(&w, values, &k);
+        sort(&w, values, with->pairs, &k);
         float *mine = k.dw + me * apart;
         if (dw) memset(mine, 0, nnz * sizeof *dw);
         if (room && dw) with->gradients(p, part(units, 0), part(units, 1), mine, room);

@@ -31,6 +31,7 @@ typedef struct {
 #define PORTABLE {&regrow_norms_portable, &regrow_norms_portable_half}, regrow_keep_portable, {&regrow_conv_portable, &regrow_conv_portable_half}, &regrow_outer_portable
 #define AVX2 {&regrow_norms_avx2, &regrow_norms_avx2_half}, regrow_keep_avx2, {&regrow_conv_avx2, &regrow_conv_avx2_half}, &regrow_outer_avx2
 #define AVX512 {&regrow_norms_avx512, &regrow_norms_avx512_half}, regrow_keep_avx512, {&regrow_conv_avx512, &regrow_conv_avx512_half}, &regrow_outer_avx512
+#define AVX512BF16 {&regrow_norms_avx512, &regrow_norms_avx512_half}, regrow_keep_avx512, {&regrow_conv_avx512, &regrow_conv_avx512bf16_half}, &regrow_outer_avx512
 
 static set chosen = {&regrow_portable, &regrow_portable_half, PORTABLE};
 
@@ -45,7 +46,7 @@ static set find(int isa) {
     if (isa == 2 && avx512) return (set){&regrow_avx512, &regrow_avx512_half, AVX512};
 #ifdef REGROW_BF16
     if (isa == 3 && avx512 && __builtin_cpu_supports("avx512bf16"))
-        return (set){&regrow_avx512, &regrow_avx512bf16_half, AVX512};
+        return (set){&regrow_avx512, &regrow_avx512bf16_half, AVX512BF16};
 #endif
 #endif
     return isa == 0 ? (set){&regrow_portable, &regrow_portable_half, PORTABLE} : (set){0};

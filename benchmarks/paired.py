@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from regrow.lab import paired as lab
 from regrow.lab.machine import Neighbours, machine
 from regrow.lab.paired import Task, in_turn
 from regrow.train.record import Record
 
-__all__ = ["Cell", "Comparison", "Task", "environment", "paired", "report"]
+__all__ = ["Cell", "Comparison", "Task", "environment", "keep", "kept", "paired", "report"]
 
 RESULTS = Path(__file__).parent / "results"
 NEIGHBOURS = Neighbours()
@@ -81,3 +81,20 @@ def report(name: str, cells: Sequence[Cell]) -> None:
     content = {"where": where, "cells": [asdict(cell) for cell in cells]}  # type: ignore[call-overload]
     stem.with_suffix(".json").write_text(json.dumps(content, indent=1))
     stem.with_suffix(".md").write_text("\n".join([f"# {title}", "", "```", *lines, "```", ""]))
+
+
+Kept = TypeVar("Kept", bound=Comparison)
+
+
+def keep(name: str, cell: Kept, *kinds: type[Kept]) -> None:
+    """Report it beside the cells of these kinds that were measured on the same day with as many threads."""
+    before = [each for each in kept(name, *kinds) if each.name != cell.name]
+    report(name, sorted([*before, cell], key=lambda each: each.name))
+
+
+def kept(name: str, *kinds: type[Kept]) -> list[Kept]:
+    """Cells that `keep` has kept today: each is of the kind that has its fields."""
+    where = environment()
+    file = RESULTS / f"{name}_{where['threads']}threads_{where['date']}.json"
+    cells = json.loads(file.read_text())["cells"] if file.exists() else []
+    return [kind(**cell) for cell in cells for kind in kinds if cell.keys() == {field.name for field in fields(kind)}]

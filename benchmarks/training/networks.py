@@ -11,14 +11,13 @@ Each cell is kept as soon as it is measured, beside those of the same day: a cal
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from time import perf_counter
 
 import torch
-from benchmarks.paired import RESULTS, Cell, Comparison, Task, environment, paired, report
+from benchmarks.paired import Comparison, Task, keep, paired
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.profiler import ProfilerActivity, profile
@@ -199,24 +198,11 @@ def inference(model: nn.Module, x: Tensor, channels_last: bool = False) -> Task:
     return run
 
 
-def keep(cell: Cell) -> None:
-    """Beside the cells of the same day and number of threads."""
-    where = environment()
-    file = RESULTS / f"networks_{where['threads']}threads_{where['date']}.json"
-    before: list[Cell] = [_read(each) for each in json.loads(file.read_text())["cells"]] if file.exists() else []
-    name = cell.name  # type: ignore[attr-defined]
-    report("networks", sorted([*(c for c in before if c.name != name), cell], key=lambda c: c.name))  # type: ignore[attr-defined]
-
-
-def _read(cell: Mapping[str, object]) -> Comparison:
-    kind = Step if "bound" in cell else Comparison
-    return kind(**{field.name: cell[field.name] for field in fields(kind)})  # type: ignore[arg-type]
-
-
 def measure(names: Iterable[str], sparsities: Iterable[int]) -> None:
     for sparsity in sparsities:
         for name in names:
-            keep(members(sparsity) if name == "members" else training(NETWORKS[name], sparsity))
+            cell = members(sparsity) if name == "members" else training(NETWORKS[name], sparsity)
+            keep("networks", cell, Comparison, Step)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,21 @@ def unknown() -> nn.Module:
     return nn.Sequential(*stem, Unknown(), nn.Dropout(0.0), *head)
 
 
+def separable() -> nn.Module:
+    """As MobileNets and ResNeXts are: depthwise, pointwise, in two groups, and twice as many outputs as channels."""
+
+    def block(inputs: int, outputs: int, groups: int, stride: int = 1, kernel: int = 3) -> list[nn.Module]:
+        conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=groups == 2)
+        return [conv, nn.BatchNorm2d(outputs), nn.ReLU6()]
+
+    body = (*block(8, 8, 8, 2), *block(8, 12, 1, kernel=1), *block(12, 24, 12), *block(24, 8, 2))
+    return nn.Sequential(*block(3, 8, 1), *body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+
+
+GROUPS_DENSE = {"exclude": ["3", "9", "12"]}
+"""As most who make MobileNets sparse have it."""
+
+
 def resnet() -> nn.Module:
     return models.build("resnet18", (3, 8, 8), 4, width=4)
 
@@ -52,6 +67,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "resnet50": lambda: models.build("resnet50", (3, 8, 8), 4, width=2),
     "wrn": lambda: models.build("wrn", (3, 8, 8), 4, depth=10, width=1),
     "cnn": lambda: models.build("cnn", (3, 8, 8), 4, widths=(4, 8, 8)),
+    "separable": separable,
     "unknown": unknown,
 }
 DRAW = torch.Generator().manual_seed(0)
@@ -117,8 +133,9 @@ def test_kernels_train_as_dense_does(name: str) -> None:
 
 
 def test_a_known_network_stays_in_lanes_from_its_first_convolution_to_its_last_layer() -> None:
-    for name in ("resnet18", "resnet50", "wrn", "cnn"):
-        model, _, _ = start(NETWORKS[name], "sparse")
+    cases: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in NETWORKS if name != "unknown"]
+    for name, dense in [*cases, ("separable", GROUPS_DENSE)]:
+        model, _, _ = start(NETWORKS[name], "sparse", **dense)
         seen: list[str] = []
 
         def look(module: nn.Module, inputs: tuple[Any, ...], key: str, seen: list[str] = seen) -> None:
@@ -196,9 +213,17 @@ def test_under_autocast() -> None:
     assert all(bool(p.isfinite().all()) for p in run[0].parameters())
 
 
-def test_dense_layers_among_sparse_ones() -> None:
-    kept = {"overrides": {"conv1.weight": 1.0}, "exclude": ["layer2.*", "layer4.1.conv2"]}
-    ours, theirs = (start(resnet, backend, method="static", **kept) for backend in ("sparse", "masked"))
+@pytest.mark.parametrize(
+    ("name", "dense"),
+    [
+        ("resnet18", {"overrides": {"conv1.weight": 1.0}, "exclude": ["layer2.*", "layer4.1.conv2"]}),
+        ("separable", {"overrides": {"0.weight": 1.0, "12.weight": 1.0}, "exclude": ["3"], "density": 0.9}),
+        ("separable", GROUPS_DENSE),
+    ],
+)
+def test_dense_layers_among_sparse_ones(name: str, dense: dict[str, Any]) -> None:
+    make = NETWORKS[name]
+    ours, theirs = (start(make, backend, method="static", **dense) for backend in ("sparse", "masked"))
     for run in (ours, theirs):
         train(run, 3)
     for p, q in zip(ours[0].state_dict().values(), theirs[0].state_dict().values(), strict=True):

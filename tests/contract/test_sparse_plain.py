@@ -221,10 +221,9 @@ class CustomLayer(nn.TransformerEncoderLayer):
     ("make", "message"),
     [
         (
-            lambda: nn.Sequential(nn.Conv2d(4, 8, 3, groups=4), nn.Flatten(), nn.Linear(8, 4)),
-            r"1 of 2 sites are none: 0\.weight \(weight of Conv2d with 4 groups\); exclude=\['0\.weight'.*'masked'",
+            lambda: nn.Sequential(nn.Conv1d(4, 8, 3), nn.Flatten(), nn.Linear(8, 4)),
+            r"1 of 2 sites are none: 0\.weight \(weight of Conv1d\); exclude=\['0\.weight'.*'masked'",
         ),
-        (lambda: nn.Conv1d(4, 8, 3), r"weight \(weight of Conv1d\)"),
         (lambda: nn.ConvTranspose2d(4, 8, 3), r"weight \(weight of ConvTranspose2d\)"),
         (Tied, r"0\.weight \(shared by 2 layers\)"),
         (lambda: Custom(8, 4), r"weight \(weight of Custom\)"),

@@ -12,11 +12,17 @@ from torch.utils.flop_counter import register_flop_formula
 from regrow.core.errors import RegrowError
 from regrow.execution import images, native, reference
 from regrow.execution.index import Index
+from regrow.execution.once import once
 from regrow.execution.ops import LISTENERS
 
 torch.library.define(
     "regrow::sparse_conv2d",
     "(Tensor x, Tensor values, Tensor? bias, Tensor table, int[] geometry, SymInt[] size) -> Tensor",
+)
+torch.library.define(
+    "regrow::sparse_conv2d_normed",
+    "(Tensor x, Tensor values, Tensor? bias, Tensor table, int[] geometry, SymInt[] size, Tensor scale, Tensor? add,"
+    " bool relu) -> Tensor",
 )
 torch.library.define(
     "regrow::sparse_conv2d_backward",
@@ -78,33 +84,73 @@ def sparse_conv2d(x: Tensor, values: Tensor, bias: Tensor | None, index: Index, 
     Raises:
         RegrowError: the kernel is larger than the padded image.
     """
+    x, size = _given(x, index, geometry)
+    y: Tensor = torch.ops.regrow.sparse_conv2d(x, values, bias, index.table, geometry.flat(), size)
+    return y
+
+
+def sparse_conv2d_normed(
+    x: Tensor,
+    values: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    index: Index,
+    geometry: Geometry,
+    add: Tensor | None = None,
+    relu: bool = False,
+) -> Tensor:
+    """y = scale (W * x) + shift + add, and 0 where that is negative if `relu`, in one pass; the rest as above.
+
+    No gradients: for inference. scale, shift: [O]; add: as y, any strides.
+    """
+    x, size = _given(x, index, geometry)
+    fits = add is not None and add.dtype is x.dtype and add.shape == (x.shape[0], *size)
+    lanes = images.lanes(add) if add is not None and fits else None
+    given = x, values, shift, index.table, geometry.flat(), size
+    y: Tensor = torch.ops.regrow.sparse_conv2d_normed(*given, scale, lanes, relu and (fits or add is None))
+    if add is None or fits:
+        return y
+    return (y + add).relu() if relu else y + add
+
+
+def _given(x: Tensor, index: Index, geometry: Geometry) -> tuple[Tensor, list[int]]:
+    """The image as the kernels take it, and the size of what comes out."""
     if torch.is_autocast_enabled("cpu"):
         x = x.to(torch.get_autocast_dtype("cpu"))
     high, wide = geometry.size(x.shape[2], x.shape[3])
     if high < 1 or wide < 1:
         raise RegrowError(f"a {geometry.kernel} kernel does not fit into an image of {tuple(x.shape[2:])} with padding")
-    size = [index.shape[0], high, wide]
-    y: Tensor = torch.ops.regrow.sparse_conv2d(images.lanes(x), values, bias, index.table, geometry.flat(), size)
-    return y
+    return images.lanes(x), [index.shape[0], high, wide]
 
 
-def filter_gradients(grad: Tensor, x: Tensor, geometry: Sequence[int]) -> Tensor:
-    """The dense gradient [O, C, kh, kw], from grad [N, O, H', W'] and x [N, C, H, W]."""
-    return reference.filter_gradients(images.as_rows(grad), images.as_rows(x), geometry)
+def filter_gradients(grad: Tensor, x: Tensor, geometry: Sequence[int], groups: int = 1) -> Tensor:
+    """The dense gradient [O, C / groups, kh, kw], from grad [N, O, H', W'] and x [N, C, H, W]."""
+    return reference.filter_gradients(images.as_rows(grad), images.as_rows(x), geometry, groups)
 
 
 def _convolve(
-    x: Tensor, values: Tensor, bias: Tensor | None, table: Tensor, geometry: list[int], size: list[int]
+    x: Tensor,
+    values: Tensor,
+    bias: Tensor | None,
+    table: Tensor,
+    geometry: list[int],
+    size: list[int],
+    scale: Tensor | None = None,
+    add: Tensor | None = None,
+    relu: bool = False,
 ) -> Tensor:
     index, how = _index(x, values, table, geometry, size[0]), Geometry.of(geometry)
     if bias is not None and bias.shape[0] != size[0]:
         raise RegrowError(f"a bias of {bias.shape[0]} for {size[0]} channels")
     if not _serves(how, x, values):
-        return images.as_lanes(reference.convolve(x, values, bias, index, geometry, size))
+        scaled = values if scale is None else values * scale.to(values)[index.positions() // index.shape[1]]
+        y = reference.convolve(x, scaled, bias, index, geometry, size)
+        y = y if add is None else y + add
+        return images.as_lanes(y.relu() if relu else y)
     y = images.empty(x, *size)
     if y.numel():
-        given = None if bias is None else _single(bias)
-        native.convolve(index, _single(values), given, images.as_lanes(x), y, geometry)
+        shift, by = (None if vector is None else _single(vector) for vector in (bias, scale))
+        native.convolve(index, _single(values), shift, images.as_lanes(x), y, geometry, by, add, relu)
     return y
 
 
@@ -154,7 +200,7 @@ def _tensors(like: Tensor, dx: Tensor | None, dw: Tensor | None, db: Tensor | No
 
 
 def _convolve_fake(
-    x: Tensor, values: Tensor, bias: Tensor | None, table: Tensor, geometry: list[int], size: list[int]
+    x: Tensor, values: Tensor, bias: Tensor | None, table: Tensor, geometry: list[int], size: list[int], *then: Any
 ) -> Tensor:
     return images.empty(x, *size)
 
@@ -175,6 +221,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(x, values, table)
 
 
+@once
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     needs = ctx.needs_input_grad[:3]
     found = torch.ops.regrow.sparse_conv2d_backward(grad, *ctx.saved_tensors, ctx.geometry, needs)
@@ -183,6 +230,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 for _name, _run, _fake in (
     ("sparse_conv2d", _convolve, _convolve_fake),
+    ("sparse_conv2d_normed", _convolve, _convolve_fake),
     ("sparse_conv2d_backward", _gradients, _gradients_fake),
 ):
     torch.library.impl(f"regrow::{_name}", "CPU", _run)
@@ -190,8 +238,8 @@ for _name, _run, _fake in (
 torch.library.register_autograd("regrow::sparse_conv2d", _backward, setup_context=_setup)
 
 
-@register_flop_formula(torch.ops.regrow.sparse_conv2d)
-def _flops(x: Any, values: Any, bias: Any, table: Any, geometry: Any, size: Any, **kwargs: Any) -> int:
+@register_flop_formula([torch.ops.regrow.sparse_conv2d, torch.ops.regrow.sparse_conv2d_normed])
+def _flops(x: Any, values: Any, bias: Any, table: Any, geometry: Any, size: Any, *then: Any, **kwargs: Any) -> int:
     """2 nnz N H' W': a multiplication and an addition for every surviving weight and output pixel."""
     return 2 * int(values[0]) * int(x[0]) * int(size[1]) * int(size[2])
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from regrow.execution import images
+from regrow.execution import groups, images, native
 from regrow.execution.lane_norms import in_image_lanes
+from regrow.execution.sparse_conv import convolved
 from regrow.execution.stand_in import stand_in
 
 
@@ -59,3 +60,15 @@ class LaneConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         y = super().forward(images.rows(input) if in_image_lanes(input) else input)
         return images.lanes(y) if y.dim() == 4 else y
+
+
+@stand_in
+class GroupedConv2d(nn.Conv2d):
+    """nn.Conv2d in groups (depthwise, say) that stays dense: of images in lanes it makes images in lanes."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not in_image_lanes(input):
+            return super().forward(input)
+        if not native.serves(input, self.weight):
+            return images.lanes(super().forward(images.rows(input)))
+        return convolved(self, input, groups.whole(tuple(self.weight.shape), self.groups))

@@ -208,7 +208,7 @@ def _parts(name: str, parameter: nn.Parameter, owner: nn.Module) -> tuple[Part, 
     size = prod(block)
     if built is None:
         return tuple(Part(each, parameter, i * size, block) for i, each in enumerate(names))
-    at = built.index.positions()
+    at = built.positions()
     ends = torch.searchsorted(at, torch.arange(len(names) + 1) * size).tolist()
     return tuple(
         Part(each, parameter, low, block, at[low:high] - i * size)

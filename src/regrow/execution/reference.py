@@ -142,12 +142,12 @@ def convolve_gradients(
     return dx, dw, g.sum((0, 2, 3)).to(values.dtype) if needs[2] else None
 
 
-def filter_gradients(grad: Tensor, x: Tensor, geometry: Sequence[int]) -> Tensor:
-    """The dense gradient [O, C, kh, kw]."""
+def filter_gradients(grad: Tensor, x: Tensor, geometry: Sequence[int], groups: int = 1) -> Tensor:
+    """The dense gradient [O, C / groups, kh, kw]."""
     kernel, stride, _, dilation = pairs(geometry)
     padded = pad(x, _border(x, geometry, grad.shape[2:]))
-    size = [grad.shape[1], x.shape[1], *kernel]
-    found: Tensor = conv2d_weight(padded, size, grad, stride, 0, dilation)  # type: ignore[no-untyped-call]
+    size = [grad.shape[1], x.shape[1] // groups, *kernel]
+    found: Tensor = conv2d_weight(padded, size, grad, stride, 0, dilation, groups)  # type: ignore[no-untyped-call]
     return found
 
 

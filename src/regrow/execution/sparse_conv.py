@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from regrow.core.topology import Shape
-from regrow.execution import images
+from regrow.execution import groups, images
 from regrow.execution.conv_ops import Geometry, filter_gradients, sparse_conv2d
+from regrow.execution.index import Index
 from regrow.execution.sparse_layer import SparseLayer
 
 _MANY = 1024
@@ -18,33 +19,58 @@ _MANY = 1024
 
 class SparseConv2d(SparseLayer, nn.Conv2d):
     """y = W * x + b of which only the surviving weights exist: `weight` is their vector, [nnz], by output channel, then
-    input channel, then tap. Without groups. Gives images in lanes (`images.py`)."""
+    input channel, then tap. Gives images in lanes (`images.py`).
+
+    With groups, it is the convolution of all channels in which the weights between groups are missing.
+    """
 
     weight: nn.Parameter
 
     @property
     def shape(self) -> Shape:
-        return self.out_channels, self.in_channels, *self.kernel_size
+        return self.out_channels, self.in_channels // self.groups, *self.kernel_size
 
     @property
-    def geometry(self) -> Geometry:
-        """Without the padding that goes by another `padding_mode`: that is laid around the image before."""
-        zeros = self.padding_mode == "zeros"
-        left, _, top, _ = self._reversed_padding_repeated_twice if zeros else (0, 0, 0, 0)
-        same = zeros and self.padding == "same"
-        return Geometry(_pair(self.kernel_size), _pair(self.stride), (top, left), _pair(self.dilation), same)
+    def matrix(self) -> tuple[int, int]:
+        return self.out_channels, self.in_channels * prod(self.kernel_size)
+
+    def placed(self, at: Tensor) -> Tensor:
+        return groups.spread(at, self.shape, self.groups)
+
+    def positions(self) -> Tensor:
+        return groups.gathered(self.index.positions(), self.shape, self.groups)
 
     def gradient(self, grad: Tensor, x: Tensor, rows: slice) -> Tensor:
-        return filter_gradients(grad[:, rows], x, self.geometry.flat()).flatten(1)
+        grad = grad[:, rows] if self.groups == 1 else grad
+        found = filter_gradients(grad, x, geometry(self).flat(), self.groups).flatten(1)
+        return found if self.groups == 1 else found[rows]
+
+    @property
+    def by_torch(self) -> bool:
+        """Does torch compute it, as nothing is missing?"""
+        return self.whole and prod(self.shape[1:]) >= _MANY
 
     def forward(self, input: Tensor) -> Tensor:
         if input.dim() == 3:
             return self.forward(input.unsqueeze(0)).squeeze(0)
-        if self.whole and prod(self.shape[1:]) >= _MANY:
+        if self.by_torch:
             return images.lanes(self._conv_forward(images.rows(input), self.weight.view(self.shape), self.bias))
-        if self.padding_mode != "zeros":
-            input = pad(input, self._reversed_padding_repeated_twice, self.padding_mode)
-        return sparse_conv2d(input, self.weight, self.bias, self.index, self.geometry)
+        return convolved(self, input, self.index)
+
+
+def convolved(layer: nn.Conv2d, x: Tensor, index: Index) -> Tensor:
+    """What a layer of this geometry, whose weights lie in memory as the index has them, makes of images."""
+    if layer.padding_mode != "zeros":
+        x = pad(x, layer._reversed_padding_repeated_twice, layer.padding_mode)
+    return sparse_conv2d(x, layer.weight.flatten(), layer.bias, index, geometry(layer))
+
+
+def geometry(layer: nn.Conv2d) -> Geometry:
+    """Without the padding that goes by another `padding_mode`: that is laid around the image before."""
+    zeros = layer.padding_mode == "zeros"
+    left, _, top, _ = layer._reversed_padding_repeated_twice if zeros else (0, 0, 0, 0)
+    same = zeros and layer.padding == "same"
+    return Geometry(_pair(layer.kernel_size), _pair(layer.stride), (top, left), _pair(layer.dilation), same)
 
 
 def _pair(numbers: tuple[int, ...]) -> tuple[int, int]:

@@ -58,14 +58,24 @@ class SparseLayer(nn.Module):
         layer._begin(at, was)
         return layer
 
+    @property
+    def matrix(self) -> tuple[int, int]:
+        """The shape of what the index describes."""
+        out, *rest = self.shape
+        return out, prod(rest)
+
+    def placed(self, at: Tensor) -> Tensor:
+        """Flat positions in the dense weight, as the index has them."""
+        return at
+
+    def positions(self) -> Tensor:
+        """Where the weights are in the dense one: ascending flat positions [nnz], int64."""
+        return self.index.positions()
+
     def _begin(self, at: Tensor, plain: type[nn.Module]) -> None:
         self.plain = plain
-        self.index = self._indexed(at)
+        self.index = Index.of(self.placed(at), self.matrix)
         self.loaded, self.held = None, False
-
-    def _indexed(self, at: Tensor) -> Index:
-        out, *rest = self.shape
-        return Index.of(at, (out, prod(rest)))
 
     def leave(self) -> nn.Module:
         """The plain layer again, with exact zeros."""
@@ -85,10 +95,10 @@ class SparseLayer(nn.Module):
     def move(self, at: Tensor, values: Tensor) -> None:
         """To other positions and values; in place while there are as many, so that nothing is compiled anew."""
         if at.numel() == self.index.nnz:
-            self.index.refill(at)
+            self.index.refill(self.placed(at))
             self.weight.copy_(values)
         else:
-            self.index = self._indexed(at)
+            self.index = Index.of(self.placed(at), self.matrix)
             refit(self.weight, values)
 
     def dense(self, values: Tensor, elsewhere: float = 0.0) -> Tensor:
@@ -100,10 +110,10 @@ class SparseLayer(nn.Module):
         if prod(self.shape) > _MOST_DENSE:
             raise RegrowError(
                 f"a {' x '.join(map(str, self.shape))} layer cannot be written out dense; keep its `weight` and "
-                "`index.positions()`"
+                "`positions()`"
             )
         flat = values.new_full((prod(self.shape),), elsewhere)
-        return flat.index_copy_(0, self.index.positions(), values).view(self.shape)
+        return flat.index_copy_(0, self.positions(), values).view(self.shape)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, nnz={self.weight.numel()}"
@@ -131,7 +141,7 @@ class SparseLayer(nn.Module):
             errors.append(f"size mismatch for {key}: {tuple(dense.shape)} given, {self.shape} expected")
             return None
         self.loaded = dense.detach()
-        return {**state_dict, key: self.loaded.reshape(-1)[self.index.positions()]}
+        return {**state_dict, key: self.loaded.reshape(-1)[self.positions()]}
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         dense = nn.Parameter(self.dense(self.weight.detach()), self.weight.requires_grad)

@@ -81,8 +81,6 @@ def _unfit(part: Part, owners: list[Owner]) -> str:
     if len(owners) > 1:
         return f"shared by {len(owners)} layers"
     ours = leaf == "weight" and (type(layer) in KINDS or isinstance(layer, SparseLayer))
-    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
-        return f"{leaf} of {type(layer).__name__} with {layer.groups} groups"
     if not ours and not (type(layer) is nn.MultiheadAttention and leaf in _IN_PROJECTIONS):
         return f"{leaf} of {type(layer).__name__}"
     for kind in (nn.MultiheadAttention, nn.TransformerEncoderLayer):

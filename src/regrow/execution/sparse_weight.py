@@ -54,11 +54,12 @@ class SparseWeight:
         self._raw: Tensor | None = None  # the gradient as it arrived: before clipping and unscaling
         self._built = isinstance(layer, SparseLayer)
         if isinstance(layer, SparseLayer):
-            self.layer, self.at = layer, layer.index.positions().to(at.dtype)
+            self.layer, self.at = layer, layer.positions().to(at.dtype)
             self._move(at, None)
         else:
             self._carry(lambda dense, _: dense.reshape(-1)[at], partial(sparse_kind(layer).take_over, layer, at))
             self.layer, self.at = cast(SparseLayer, layer), at
+        self.width = prod(self.layer.shape[1:])  # of a row of the dense weight
         self.layer.held = True
         self.witness, self.wanted = Witness(self.layer.gradient), False
         self._births: Mapping[str, int] | None = None
@@ -116,8 +117,8 @@ class SparseWeight:
     def _take_in(self, grad: Tensor, goes_on: bool) -> None:
         afresh = self._raw is None or not goes_on
         self._raw = grad.clone() if afresh or self._raw is None else self._raw + grad
-        if self._raw.numel() == prod(self.layer.index.shape):  # nothing is missing: this is the dense gradient
-            self.witness.hold(self._raw.view(self.layer.index.shape))
+        if self.layer.whole:  # this is the dense gradient
+            self.witness.hold(self._raw.view(-1, self.width))
         else:
             self.witness.accept(afresh)
         if self._births is not None and self._passes.single and not self.witness.empty:
@@ -150,7 +151,7 @@ class SparseWeight:
             return self.witness.best[part.name]
         if self.witness.empty or 0 in part.shape:
             return None
-        row = part.start // self.layer.index.shape[1]
+        row = part.start // self.width
         rows = range(row, row + part.shape[0])
         rivals = self.witness.rivals(rows, self._own(part), k) if pattern == UNSTRUCTURED else None
         best = self._by_blocks(part, pattern, rows, k) if rivals is None else _best([Candidates(*rivals)], k)
@@ -169,7 +170,7 @@ class SparseWeight:
         return _best(found, k)
 
     def _within(self, part: Part, pattern: Pattern, k: int, row: int, block: Tensor, above: float) -> Candidates:
-        first = row * self.layer.index.shape[1]
+        first = row * self.width
         at = self.at[self._stretch(first, first + block.numel())] - first
         found = pattern.collect(block, at, k, above)
         return Candidates(found.position + (first - part.start), found.score)

@@ -9,6 +9,7 @@ from torch import nn
 
 from regrow.execution.fused import fused
 from regrow.execution.lane_layers import (
+    GroupedConv2d,
     LaneAdaptiveAvgPool2d,
     LaneAdaptiveMaxPool2d,
     LaneAvgPool2d,
@@ -58,12 +59,13 @@ def take_over(model: nn.Module, places: Iterable[Place] = ()) -> list[nn.Module]
 
 
 def _dense_convolutions(model: nn.Module) -> dict[nn.Module, type[nn.Module]]:
-    """Those among sparse ones: what the next one in the model wants is what each gives."""
+    """Those among sparse ones: what the next one in the model wants is what each gives; in groups, what it gets."""
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     if not any(isinstance(layer, SparseConv2d) for layer in layers):
         return {}
-    following = pairwise([*layers, None])
-    return {
+    grouped = [layer for layer in layers if type(layer) is nn.Conv2d and layer.groups > 1]
+    following = pairwise([*(layer for layer in layers if layer not in grouped), None])
+    return dict.fromkeys(grouped, GroupedConv2d) | {
         layer: LaneConv2d if isinstance(after, SparseConv2d) else RowConv2d
         for layer, after in following
         if type(layer) is nn.Conv2d

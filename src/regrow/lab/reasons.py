@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -66,7 +65,7 @@ def _breaks(subject: Subject) -> Iterator[str]:
     def note(name: str) -> Any:
         def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
             x = inputs[0] if inputs and isinstance(inputs[0], Tensor) else None
-            executed = isinstance(module, SparseLayer) and module.weight.numel() < math.prod(module.index.shape)
+            executed = isinstance(module, SparseLayer) and not module.whole
             seen.append((name, executed and x is not None and not _in_lanes(module, x)))
 
         return before

@@ -77,6 +77,7 @@ def test_tickets_of_a_run_make_an_ensemble(call: Call, backend: str) -> None:
     assert values == {json.loads(run.result.read_text())["test_accuracy"]}  # equal tickets are one
     [pair] = json.loads(call("evaluate", run.ticket(0), run.superposed, "--json").stdout)
     assert systems(pair) == ["member 0", "member 1", "ensemble", "weighted"]
+    assert pair["runs"] == ["seed_0/tickets/0.safetensors", "seed_0/tickets/superposed.safetensors"]
     assert "Two members disagree on 0.00 %, KL 0.0000, masks overlap by 1.000." in call("evaluate", "runs").stdout
 
 
@@ -89,6 +90,13 @@ def test_runs_together_are_an_ensemble(call: Call) -> None:
     assert record["systems"]["member 1"]["nll"] == apart[1]["systems"]["last"]["nll"]
     assert 0 < record["diversity"]["overlap"] < 1
     assert record["subject"].endswith("seed_0 and 1 more")
+    (folder,) = Path("runs").iterdir()
+    (kept,) = folder.glob("evaluation-*.json")
+    assert json.loads(kept.read_text()) == record
+    assert record["runs"] == ["seed_0", "seed_1"]
+    alone = call("evaluate", folder / "seed_1", "--together")
+    assert alone.exit_code == 0
+    assert [*folder.glob("evaluation-*.json")] == [kept]
 
 
 def test_a_plan_leaves_an_ensemble_and_its_result_says_the_same(call: Call) -> None:

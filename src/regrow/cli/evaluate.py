@@ -12,6 +12,7 @@ from regrow.cli.options import DataRoot
 from regrow.cli.tables import print_table
 from regrow.cli.verb import say
 from regrow.core.errors import choose
+from regrow.train.paths import RunFolder, Together
 
 if TYPE_CHECKING:
     from regrow.lab.evaluation import Subject
@@ -38,11 +39,11 @@ def evaluate(
 ) -> None:
     """Accuracy, NLL, Brier, ECE, diversity, and under shifts: of each ticket and of all as an ensemble.
 
-    A run's numbers are kept in RUN/evaluation.json. Several tickets make one ensemble.
+    A run's numbers are kept in RUN/evaluation.json, those of an ensemble of several runs in the folder that holds them
+    all, as evaluation-<hash8>.json. Several tickets make one ensemble.
     """
     from regrow.lab.evaluation import Asked
     from regrow.lab.evaluation import evaluate as judge
-    from regrow.train.paths import RunFolder
     from regrow.train.record import write_json
 
     asked = Asked(
@@ -53,11 +54,14 @@ def evaluate(
         analyses=analyses,
     )
     records = []
-    for subject, folder in subjects(runs, together, passes, data_root):
+    for subject, kept in subjects(runs, together, passes, data_root):
         record = judge(subject, asked, data_root, tell=lambda words: say(words, style="dim"))
+        if isinstance(kept, Together):
+            record["runs"] = kept.names
         records.append(record)
-        if folder:
-            write_json(RunFolder(folder).evaluation, record)
+        if kept:
+            write_json(kept.evaluation, record)
+            say(f"kept in {kept.evaluation}", style="dim")
         if not as_json:
             show(record)
     if as_json:
@@ -66,8 +70,8 @@ def evaluate(
 
 def subjects(
     paths: list[Path], together: bool, passes: int, data_root: Path | None
-) -> list[tuple[Subject, Path | None]]:
-    """What is to be judged, each with the folder that keeps its numbers."""
+) -> list[tuple[Subject, RunFolder | Together | None]]:
+    """What is to be judged, each with what keeps its numbers: none for a ticket alone."""
     from regrow.lab.evaluation import Subject
     from regrow.recipe.folders import runs_in
 
@@ -77,12 +81,12 @@ def subjects(
     def of(path: Path) -> Subject:
         return Subject.of(path, data_root, passes)
 
+    def joined(paths: list[Path]) -> tuple[Subject, RunFolder | Together | None]:
+        return Subject.together(map(of, paths)), Together(tuple(paths)) if len(paths) > 1 else None
+
     if together:
-        return [(Subject.together(map(of, [*folders, *tickets])), None)]
-    found: list[tuple[Subject, Path | None]] = [(of(path), path) for path in folders]
-    if tickets:
-        found.append((Subject.together(map(of, tickets)), None))
-    return found
+        return [joined([*folders, *tickets])]
+    return [*((of(path), RunFolder(path)) for path in folders), *([joined(tickets)] if tickets else [])]
 
 
 def show(record: dict[str, Any]) -> None:

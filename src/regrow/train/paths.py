@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 RUNS = Path("runs")
@@ -91,6 +94,33 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether the run has its result."""
         return self.result.exists()
+
+
+@dataclass(frozen=True)
+class Together:
+    """Runs, or tickets in the folders of theirs, that were judged as one: kept in the folder that holds them all."""
+
+    paths: tuple[Path, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Of a recipe's seeds: `runs/<recipe>-<hash8>`."""
+        runs = (path.parent.parent if path.suffix == ".safetensors" else path for path in self._whole)
+        return Path(os.path.commonpath([run.parent for run in runs]))
+
+    @property
+    def names(self) -> list[str]:
+        """Of each, from the folder on."""
+        return [path.relative_to(self.folder).as_posix() for path in self._whole]
+
+    @property
+    def evaluation(self) -> Path:
+        """What `regrow evaluate` found of them, named by who they are: other company has a file of its own."""
+        return self.folder / f"evaluation-{sha256(' '.join(sorted(self.names)).encode()).hexdigest()[:8]}.json"
+
+    @property
+    def _whole(self) -> Sequence[Path]:
+        return [path.resolve() for path in self.paths]
 
 
 @dataclass(frozen=True)

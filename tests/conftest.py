@@ -21,7 +21,7 @@ def _deterministic() -> None:
 def children() -> None:
     """Processes of tests are forked by one server, that has imported what they need: torch once, not 200 times."""
     ours = ["regrow.train.loop", "regrow.sparsifier", "regrow.lab.subject", "regrow.lab.suite"]
-    multiprocessing.set_forkserver_preload(["pytest", "torch._dynamo", "lightning_fabric", *ours])
+    multiprocessing.set_forkserver_preload(["pytest", "torch._dynamo", "regrow.train.fabric", *ours])
     # Threads that spin while they wait take a hundred times longer on a busy machine.
     with mock.patch.dict(os.environ, OMP_WAIT_POLICY="passive"):
         forkserver.ensure_running()

@@ -133,3 +133,9 @@ def test_the_wheel_is_small() -> None:
         for path in held:
             wheel.write(path, path.name)
     assert len(packed.getvalue()) < BUDGET
+
+
+def test_training_imports_no_metrics_library() -> None:
+    """Fabric asks torchmetrics for its version, which takes two seconds of imports; it can be imported afterwards."""
+    code = "import sys; import regrow.train.fabric; print('torchmetrics' in sys.modules); import torchmetrics"
+    assert in_a_process(code).strip() == "False"

@@ -22,7 +22,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-LOADED = ("regrow.lab.engines.base", "lightning_fabric", "torch._dynamo")
+LOADED = ("regrow.lab.engines.base", "regrow.train.fabric", "torch._dynamo")
 """Seconds of imports that every run needs: once, by the server."""
 
 

@@ -60,7 +60,7 @@ def threads(count: int | None) -> Iterator[None]:
 
 
 def _fabric(device: str, precision: str) -> Fabric:
-    from lightning_fabric import Fabric  # a second of imports, and only training needs it
+    from regrow.train.fabric import Fabric  # a second of imports, and only training needs it
 
     world = int(os.environ.get("WORLD_SIZE", 1))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))

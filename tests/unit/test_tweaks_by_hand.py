@@ -36,6 +36,51 @@ def test_soft_neurons_harden(kind: str, beta: float) -> None:
     assert model[0].inplace
 
 
+@pytest.mark.parametrize("beta", [1.0, 20.0])
+def test_relu6_is_the_difference_of_two(beta: float) -> None:
+    model = nn.Sequential(nn.ReLU6(inplace=True))
+    tweak = SoftActivation(start=beta)
+    tweak.attach(model, NOTHING)
+    x = torch.linspace(-9, 15, 1001, dtype=torch.float64)
+    relu6 = nn.functional.relu6(x)
+    torch.testing.assert_close(model(x.clone()), x * (beta * x).sigmoid() - (x - 6) * (beta * (x - 6)).sigmoid())
+    assert (model(x.clone()) - relu6).abs().max() <= 0.56 / beta
+    tweak.detach()
+    assert type(model[0]) is nn.ReLU6
+    assert torch.equal(model(x.clone()), relu6)
+
+
+def test_mobilenet_v2_is_soft_everywhere() -> None:
+    model = models.build("mobilenet_v2", (3, 8, 8), 10)
+    tweak = SoftActivation()
+    tweak.attach(model, NOTHING)
+    assert "35 ReLU modules are soft" in tweak.note()
+    assert not [m for m in model.modules() if type(m) is nn.ReLU6]
+
+
+class Functional(nn.Module):
+    """Some activations are modules, some are not."""
+
+    def __init__(self, relu: bool) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.act = nn.ReLU() if relu else nn.Identity()
+        self.layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(self.act(torch.relu(self.first(x))))
+        return out
+
+
+def test_relu_called_as_a_function_is_named() -> None:
+    where = r"function, as it is in itself \(Functional\), layer \(TransformerEncoderLayer\)"
+    with pytest.warns(UserWarning, match=f"acts on 1 modules, but not where relu is called as a {where}: make"):
+        SoftActivation().attach(Functional(relu=True), NOTHING)
+    with pytest.raises(RegrowError, match=rf"finds nothing to act on.*replaced?{where[8:]}"):
+        SoftActivation().attach(Functional(relu=False), NOTHING)
+    SoftActivation().attach(models.build("resnet18", (3, 8, 8), 10, width=4), NOTHING)  # all of it modules, no warning
+
+
 def test_beta_rises_to_its_last() -> None:
     model = nn.Sequential(nn.ReLU())
     tweak = SoftActivation(start=1.0, stop=9.0, until=0.5, course="cosine")

@@ -35,6 +35,8 @@ class Tweaks:
 
     def prepare(self, model: nn.Module, topology: Topology, seed: int) -> None:
         """On the plain model, before a backend attaches: what acts before training alone."""
+        if not self._all:
+            return  # and keep no topology alive
         self._model, self._context = model, Context(topology, seed, self._batches, self._loss)
         for tweak in self._all:
             if tweak.until == 0.0:

@@ -6,6 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from regrow.execution.conv_ops import sparse_conv2d_normed
+from regrow.execution.lane_norms import LaneBatchNorm2d
+from regrow.execution.sparse_conv import SparseConv2d, geometry
+
 
 def folds(norm: _BatchNorm) -> bool:
     """Does it do the same to every batch: in eval mode, by statistics that it has kept?"""
@@ -33,3 +37,17 @@ def folded(weight: Tensor, bias: Tensor | None, norm: _BatchNorm) -> tuple[Tenso
     """
     scale, shift = affine(norm, bias)
     return (weight * scale.view(-1, *[1] * (weight.dim() - 1))).to(weight), shift.to(weight)
+
+
+def normed(
+    conv: SparseConv2d, norm: LaneBatchNorm2d, x: Tensor, add: Tensor | None = None, relu: bool = False
+) -> Tensor:
+    """norm(conv(x)) + add, cut at 0 if `relu`; in one pass, by s W and t, where no gradient is wanted and it folds.
+
+    Nothing is kept from call to call, so that whatever the layers hold counts.
+    """
+    plain = conv.padding_mode == "zeros" and x.dim() == 4 and not conv.by_torch
+    if torch.is_grad_enabled() or not (plain and folds(norm) and norm.num_features == conv.out_channels):
+        return norm.then(conv(x), add, relu)
+    scale, shift = affine(norm, conv.bias)
+    return sparse_conv2d_normed(x, conv.weight, scale, shift, conv.index, geometry(conv), add, relu)

@@ -1,4 +1,5 @@
-"""Blocks in which batch normalisation, the sum with the shortcut and ReLU are one pass over memory, not three.
+"""Blocks in which batch normalisation, the sum with the shortcut and ReLU are one pass over memory, not three; and for
+inference none, as the convolution before them does it all.
 
 Only where the module says for certain what follows what: in nn.Sequential, and in blocks whose forward is known line
 by line. All others compute the same layer by layer; so do these where a layer has hooks, or is not of torch's class.
@@ -13,7 +14,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
+from regrow.execution.folded import normed
 from regrow.execution.lane_norms import LaneBatchNorm2d
+from regrow.execution.sparse_conv import SparseConv2d
 from regrow.execution.stand_in import stand_in
 
 Forward = Callable[[Any, Tensor], Tensor]
@@ -24,8 +27,7 @@ def fused(module: nn.Module) -> type[nn.Module] | None:
     """The class of a module like this one with fewer passes, if there is one."""
     kind: type[nn.Module] = type(module)
     if isinstance(module, nn.Sequential) and kind is nn.Sequential:
-        pairs = any(isinstance(a, nn.BatchNorm2d) and type(b) is nn.ReLU for a, b in pairwise(module))
-        return _of(kind) if pairs else None
+        return _of(kind) if any(map(_joined, pairwise(module))) else None
     return _of(kind) if _named(kind) in _FORWARDS else None
 
 
@@ -37,6 +39,26 @@ def _of(kind: type[nn.Module]) -> type[nn.Module]:
 
 def _named(kind: type[nn.Module]) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _joined(pair: tuple[nn.Module, nn.Module]) -> bool:
+    first, second = pair
+    if isinstance(first, nn.BatchNorm2d):
+        return type(second) is nn.ReLU
+    return isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d)
+
+
+def _convolved(
+    conv: nn.Module, norm: nn.Module, activation: nn.Module | None, x: Tensor, add: Tensor | None = None
+) -> Tensor:
+    """activation(norm(conv(x)) + add)"""
+    known = type(conv) is SparseConv2d and type(norm) is LaneBatchNorm2d
+    known = known and (activation is None or (type(activation) is nn.ReLU and not _hooked(activation)))
+    if known and not (_hooked(conv) or _hooked(norm)):
+        return normed(conv, norm, x, add, relu=activation is not None)  # type: ignore[arg-type]
+    y: Tensor = conv(x)
+    out: Tensor = norm(y) if activation is None else _then(norm, activation, y, add)
+    return out
 
 
 def _then(norm: nn.Module, activation: nn.Module, x: Tensor, add: Tensor | None = None) -> Tensor:
@@ -59,7 +81,11 @@ def _sequential(self: Any, input: Tensor) -> Tensor:
     modules = [*self]
     while modules:
         first = modules.pop(0)
-        if modules and type(first) is LaneBatchNorm2d and type(modules[0]) is nn.ReLU:
+        if modules and type(first) is SparseConv2d and type(modules[0]) is LaneBatchNorm2d:
+            norm = modules.pop(0)
+            cut = bool(modules) and isinstance(modules[0], nn.ReLU)
+            input = _convolved(first, norm, modules.pop(0) if cut else None, input)
+        elif modules and type(first) is LaneBatchNorm2d and type(modules[0]) is nn.ReLU:
             input = _then(first, modules.pop(0), input)
         else:
             input = first(input)
@@ -68,19 +94,19 @@ def _sequential(self: Any, input: Tensor) -> Tensor:
 
 def _basic_block(self: Any, x: Tensor) -> Tensor:
     identity = x if self.downsample is None else self.downsample(x)
-    x = _then(self.bn1, self.relu, self.conv1(x))
-    return _then(self.bn2, self.relu, self.conv2(x), identity)
+    x = _convolved(self.conv1, self.bn1, self.relu, x)
+    return _convolved(self.conv2, self.bn2, self.relu, x, identity)
 
 
 def _bottleneck(self: Any, x: Tensor) -> Tensor:
     identity = x if self.downsample is None else self.downsample(x)
-    x = _then(self.bn1, self.relu, self.conv1(x))
-    x = _then(self.bn2, self.relu, self.conv2(x))
-    return _then(self.bn3, self.relu, self.conv3(x), identity)
+    x = _convolved(self.conv1, self.bn1, self.relu, x)
+    x = _convolved(self.conv2, self.bn2, self.relu, x)
+    return _convolved(self.conv3, self.bn3, self.relu, x, identity)
 
 
 def _resnet(self: Any, x: Tensor) -> Tensor:
-    x = self.maxpool(_then(self.bn1, self.relu, self.conv1(x)))
+    x = self.maxpool(_convolved(self.conv1, self.bn1, self.relu, x))
     x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
     out: Tensor = self.fc(self.avgpool(x).flatten(1))
     return out
@@ -89,7 +115,7 @@ def _resnet(self: Any, x: Tensor) -> Tensor:
 def _wide_block(self: Any, x: Tensor) -> Tensor:
     active = _then(self.bn1, self.relu, x)
     identity = x if self.shortcut is None else self.shortcut(active)
-    out = self.dropout(_then(self.bn2, self.relu, self.conv1(active)))
+    out = self.dropout(_convolved(self.conv1, self.bn2, self.relu, active))
     total: Tensor = self.conv2(out) + identity
     return total
 

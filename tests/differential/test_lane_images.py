@@ -164,21 +164,25 @@ def test_bfloat16_as_autocast_has_it() -> None:
     torch.testing.assert_close(y, wanted, rtol=0.05, atol=0.05, check_stride=False)
 
 
-POOLS = [
+LAYERS = [
     nn.MaxPool2d(2),
     nn.MaxPool2d(3, 2, 1, ceil_mode=True),
     nn.AvgPool2d(3, 2, 1, count_include_pad=False),
     nn.AdaptiveAvgPool2d(1),
     nn.AdaptiveAvgPool2d((3, 2)),
     nn.AdaptiveMaxPool2d(2),
+    nn.Upsample(scale_factor=2),
+    nn.Upsample(size=(5, 9), mode="bilinear"),
+    nn.GroupNorm(5, 5),
+    nn.GroupNorm(1, 5, affine=False),
 ]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("pool", POOLS, ids=str)
-def test_pools(pool: nn.Module, layout: str) -> None:
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_other_layers(layer: nn.Module, layout: str) -> None:
     torch.manual_seed(0)
-    y = agree(*pair(pool), LAYOUTS[layout](torch.randn(6, 5, 8, 8)))
+    y = agree(*pair(copy.deepcopy(layer)), LAYOUTS[layout](torch.randn(6, 5, 8, 8)))
     assert images.is_lanes(y) or layout != "lanes"
 
 

@@ -1,16 +1,18 @@
-"""Pooling and dense convolutions among images in lanes (`images.py`).
+"""Pooling, resizing, GroupNorm and dense convolutions among images in lanes (`images.py`).
 
 What knows nothing of channels is torch's own, as fast on lanes, and keeps them: ReLU and its kin, dropout, sums.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from regrow.execution import groups, images, native
-from regrow.execution.lane_norms import in_image_lanes
+from regrow.execution.lane_norms import in_image_lanes, serves
+from regrow.execution.norm_ops import layer_norm
 from regrow.execution.sparse_conv import convolved
 from regrow.execution.stand_in import stand_in
 
@@ -43,6 +45,34 @@ class LaneAdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
 class LaneAdaptiveMaxPool2d(nn.AdaptiveMaxPool2d):
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input) if self.return_indices else _sideways(super().forward, input)
+
+
+@stand_in
+class LaneUpsample(nn.Upsample):
+    def forward(self, input: Tensor) -> Tensor:
+        return _sideways(super().forward, input)
+
+
+@stand_in
+class LaneGroupNorm(nn.GroupNorm):
+    """nn.GroupNorm; of images in lanes it makes images in lanes: in these, a group is a layer's features."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        fits = in_image_lanes(input) and input.shape[1] == self.num_channels and serves(input, self.weight)
+        if not fits:
+            return super().forward(input)
+        n, channels, height, width = input.shape
+        groups = input.permute(1, 2, 3, 0).reshape(self.num_groups, -1, n).unbind()
+        weights, biases = (self._of_groups(vector, height * width) for vector in (self.weight, self.bias))
+        parts = zip(groups, weights, biases, strict=True)
+        normed = [layer_norm(x.t(), weight, bias, self.eps)[0].t() for x, weight, bias in parts]
+        return torch.stack(normed).view(channels, height, width, n).permute(3, 0, 1, 2)
+
+    def _of_groups(self, vector: Tensor | None, pixels: int) -> Sequence[Tensor | None]:
+        """One number for each feature of a group."""
+        if vector is None:
+            return [None] * self.num_groups
+        return vector.repeat_interleave(pixels).view(self.num_groups, -1).unbind()
 
 
 @stand_in

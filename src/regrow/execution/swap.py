@@ -14,7 +14,9 @@ from regrow.execution.lane_layers import (
     LaneAdaptiveMaxPool2d,
     LaneAvgPool2d,
     LaneConv2d,
+    LaneGroupNorm,
     LaneMaxPool2d,
+    LaneUpsample,
     RowConv2d,
 )
 from regrow.execution.lane_norms import LaneBatchNorm1d, LaneBatchNorm2d, LaneLayerNorm
@@ -28,10 +30,12 @@ SWAPS: dict[type[nn.Module], type[nn.Module]] = {
     nn.LayerNorm: LaneLayerNorm,
     nn.BatchNorm1d: LaneBatchNorm1d,
     nn.BatchNorm2d: LaneBatchNorm2d,
+    nn.GroupNorm: LaneGroupNorm,
     nn.MaxPool2d: LaneMaxPool2d,
     nn.AvgPool2d: LaneAvgPool2d,
     nn.AdaptiveAvgPool2d: LaneAdaptiveAvgPool2d,
     nn.AdaptiveMaxPool2d: LaneAdaptiveMaxPool2d,
+    nn.Upsample: LaneUpsample,
     nn.TransformerEncoderLayer: SparseEncoderLayer,
     nn.TransformerEncoder: SparseEncoder,
 }

@@ -14,6 +14,7 @@ import regrow
 from cli.conftest import Call
 from regrow.core.errors import RegrowError
 from regrow.lab import export as exporting
+from regrow.lab.fold import without_norms
 from regrow.lab.trained import Trained
 from regrow.tickets import Ticket
 from regrow.train.paths import RunFolder
@@ -64,6 +65,32 @@ def test_every_format_answers_alike(call: Call, run: Path, answers: tuple[torch.
         assert torch.allclose(regrow.load(folder / "ticket.safetensors", plain)(x), y, atol=1e-5)
     zeros = Ticket.load(folder / "ticket.safetensors").topology
     assert all(bool((states[1][name][~mask] == 0).all()) for name, mask in zeros.items())
+
+
+@pytest.mark.filterwarnings("ignore")  # of onnx and of torch's exporters
+def test_folded_for_inference(call: Call) -> None:
+    import onnxruntime
+
+    changes = ("--set", "model={name: cnn, widths: [4, 8]}", "--set", "epochs=1")
+    assert call("run", "smoke/digits", *changes).exit_code == 0
+    run = next(Path("runs").glob("*/seed_0"))
+    kinds = ("safetensors", "onnx", "torch.export")
+    done = call("export", run, "--fold", *(word for kind in kinds for word in ("--to", kind)))
+    assert done.exit_code == 0, done.output
+    folder, plain, x = run / "export", Trained.of(run).model, torch.randn(3, 1, 8, 8)
+    with torch.no_grad():
+        y = plain(x)
+    session = onnxruntime.InferenceSession(folder / "folded.onnx", providers=["CPUExecutionProvider"])
+    assert torch.allclose(torch.from_numpy(session.run(None, {"input": x.numpy()})[0]), y, atol=1e-4)
+    assert torch.allclose(torch.export.load(folder / "folded.pt2").module()(x), y, atol=1e-4)
+    model = without_norms(plain)
+    model.load_state_dict(load_file(folder / "folded.safetensors"))
+    with torch.no_grad():
+        assert torch.allclose(model(x), y, atol=1e-4)
+    assert "regrow.lab.fold.without_norms(model)" in (folder / "MODEL_CARD.md").read_text()
+    done = call("export", run, "--fold", "--to", "ticket")
+    assert done.exit_code == 2
+    assert "without --fold" in " ".join(done.stderr.split())
 
 
 def test_the_card_has_the_runs_numbers(call: Call, run: Path) -> None:

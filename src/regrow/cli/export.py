@@ -17,6 +17,9 @@ def export(
         list[str] | None,
         typer.Option("--to", metavar="KIND", help="state_dict, safetensors, ticket, onnx, torch.export. Repeatable."),
     ] = None,
+    fold: Annotated[
+        bool, typer.Option("--fold", help="Batch normalisation folded into the layers before: for inference alone.")
+    ] = False,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Instead of RUN/export.")] = None,
     data_root: DataRoot = None,
 ) -> None:
@@ -28,7 +31,7 @@ def export(
 
     trained = Trained.of(path, data_root)
     folder = out or trained.folder.exported
-    exported = write(trained, to or ["safetensors"], folder)
-    files.write(folder / CARD, card(trained, exported).encode())
+    exported = write(trained, to or ["safetensors"], folder, fold)
+    files.write(folder / CARD, card(trained, exported, fold).encode())
     rows = [{"format": kind, "file": str(file), "bytes": f"{file.stat().st_size:,}"} for kind, file in exported.items()]
     print_table([*rows, {"format": "model card", "file": str(folder / CARD), "bytes": ""}], left=["format", "file"])

@@ -18,9 +18,11 @@ _LOADING = {
     "torch.export": "torch.export.load({file!r}).module()(images)",
 }
 
+_FOLDING = "\nmodel = regrow.lab.fold.without_norms(model)    # batch normalisation is part of the layers before"
 
-def card(trained: Trained, exported: Mapping[str, Path]) -> str:
-    """The card of what was exported: kind -> file."""
+
+def card(trained: Trained, exported: Mapping[str, Path], fold: bool = False) -> str:
+    """The card of what was exported, kind -> file; `fold`: without batch normalisation."""
     recipe, folder = trained.recipe, trained.folder
     result = read_json(folder.result) if folder.finished else {}
     environment = read_json(folder.environment) if folder.environment.exists() else {}
@@ -58,7 +60,7 @@ Test numbers are of the data set's own test split, measured once at the end of t
 {_table(files)}
 
 ```python
-{_model(trained)}
+{_model(trained)}{_FOLDING if fold else ""}
 {loading}
 ```
 

@@ -6,6 +6,7 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from regrow.core import files
 from regrow.core.errors import RegrowError, choose
+from regrow.lab.fold import without_norms
 from regrow.lab.trained import Trained
 from regrow.tickets.file import content_of
 
@@ -21,14 +23,27 @@ TOLERANCE = 1e-4
 """Largest difference of an exported model's answers from ours, relative to the largest answer."""
 
 
-def export(trained: Trained, kinds: Iterable[str], folder: Path) -> dict[str, Path]:
-    """Write the formats into `folder`; kind -> file.
+def export(trained: Trained, kinds: Iterable[str], folder: Path, fold: bool = False) -> dict[str, Path]:
+    """Write the formats into `folder`; kind -> file. `fold`: with batch normalisation folded into the layers before.
 
     Raises:
-        RegrowError: an unknown kind, a library that is missing, a model the format cannot hold, answers that differ.
+        RegrowError: an unknown kind, a library that is missing, a model the format cannot hold, answers that differ;
+            a model with nothing to fold, a ticket to be folded.
     """
     wanted = {kind: choose(FORMATS, kind, "format") for kind in kinds}
-    return {kind: _write(folder / name, make(trained)) for kind, (name, make) in wanted.items()}
+    if fold:
+        trained = _folded(trained, wanted)
+    names = {kind: name.replace("model", "folded") if fold else name for kind, (name, _) in wanted.items()}
+    return {kind: _write(folder / names[kind], make(trained)) for kind, (_, make) in wanted.items()}
+
+
+def _folded(trained: Trained, kinds: Iterable[str]) -> Trained:
+    """The same network for inference alone, after a comparison of its answers."""
+    if "ticket" in kinds:
+        raise RegrowError("a ticket is a network as it is trained: export it without --fold")
+    model = without_norms(trained.model)
+    _check(trained, "the folded model", model)
+    return replace(trained, model=model)
 
 
 def _write(path: Path, content: bytes) -> Path:

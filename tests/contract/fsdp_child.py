@@ -25,6 +25,8 @@ from regrow.tickets import Ticket
 RANK = int(os.environ["RANK"])
 METHODS = ("set", "rigl", "rigl-itop", "granet")
 KINDS = ("sgd-momentum", "adamw")
+MANNERS = ((3, "plain"), (1, "clip"), (1, "skip"), (1, "skip-zeroed"), (3, "skip-zeroed"))
+"""Micro-batches, and how."""
 
 
 def net() -> nn.Sequential:
@@ -54,19 +56,23 @@ def unsharded() -> nn.Module:
     return DistributedDataParallel(net())
 
 
-def run(make: Callable[[], nn.Module], method: str, kind: str, parts: int, clip: bool) -> dict[str, Any]:
-    """Train; `parts` micro-batches make a step."""
+def run(make: Callable[[], nn.Module], method: str, kind: str, parts: int, manner: str) -> dict[str, Any]:
+    """Train; `parts` micro-batches make a step. GradScaler skips the first attempt at step 6, an update, as inf."""
     model = make()
     optimizer = OPTIMIZERS[kind](model.parameters())
     sparsifier = sparse(model, optimizer, method)
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0, enabled=manner.startswith("skip"))
     for step in range(1, STEPS + 1):
-        for part in range(parts):
-            inputs, targets = batch(1000 * step + 10 * part + RANK)
-            (nn.functional.cross_entropy(model(inputs.double()), targets) / parts).backward()
-        if clip:
-            nn.utils.clip_grad_norm_(model.parameters(), 0.1)
-        optimizer.step()
-        optimizer.zero_grad()
+        for fault in (torch.inf, 1.0) if step == 6 and scaler.is_enabled() else (1.0,):
+            for part in range(parts):
+                inputs, targets = batch(1000 * step + 10 * part + RANK)
+                loss = nn.functional.cross_entropy(model(inputs.double()), targets) / parts
+                scaler.scale(loss * fault).backward()
+            if manner == "clip":
+                nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=manner != "skip-zeroed")
     ticket = Ticket.of(model, sparsifier)
     held = {name: local(p.detach()).numel() for name, p in model.named_parameters()}
     sparsifier.finalize()
@@ -91,8 +97,8 @@ def refusal(method: str, **more: Any) -> str:
 
 def main(root: Path) -> None:
     dist.init_process_group("gloo")
-    cases = [(method, kind, 1, False) for method in METHODS for kind in KINDS]
-    cases += [("rigl-itop", "sgd-momentum", 3, False), ("rigl-itop", "sgd-momentum", 1, True)]
+    cases = [(method, kind, 1, "plain") for method in METHODS for kind in KINDS]
+    cases += [("rigl-itop", "sgd-momentum", *how) for how in MANNERS]
     seen: dict[str, Any] = {}
     for case in cases:
         seen[" ".join(map(str, case))] = [run(make, *case) for make in (sharded, unsharded)]

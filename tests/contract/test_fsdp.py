@@ -15,10 +15,10 @@ import torch
 Seen = dict[str, Any]
 METHODS, KINDS = ("set", "rigl", "rigl-itop", "granet"), ("sgd-momentum", "adamw")
 CASES = [
-    *(f"{method} {kind} 1 False" for method in METHODS for kind in KINDS),
-    "rigl-itop sgd-momentum 3 False",  # micro-batches
-    "rigl-itop sgd-momentum 1 True",  # clipping
+    *(f"{method} {kind} 1 plain" for method in METHODS for kind in KINDS),
+    *(f"rigl-itop sgd-momentum {how}" for how in ("3 plain", "1 clip", "1 skip", "1 skip-zeroed", "3 skip-zeroed")),
 ]
+"""Method, optimizer, micro-batches, and how: with clipping; with a step that GradScaler skips."""
 
 
 @pytest.fixture(scope="module")

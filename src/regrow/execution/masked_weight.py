@@ -29,7 +29,7 @@ class MaskedWeight:
         self.wanted = False
         self.dense: Tensor | None = None
         self.moment: Tensor | None = None
-        self._summed: Tensor | None = None  # the gradient that the dense one of a sharded weight belongs to
+        self._summed: tuple[Tensor, int] | None = None  # the gradient that a sharded dense one belongs to, its version
         self._handles: list[RemovableHandle] = []
 
     def cover(self, topology: Topology) -> None:
@@ -106,12 +106,13 @@ class MaskedWeight:
     def _add_sharded(self, grad: Tensor) -> None:
         """The dense gradient, which FSDP has reduced and summed over micro-batches where it was masked before.
 
-        What is outside the mask is new each time; inside, `grad` has the sum.
+        What is outside the mask is new each time; inside, `grad` has the sum. FSDP adds, and masks clear, this rank's
+        rows: the version of `grad` itself tells that zero_grad has been there, and a new sum begins.
         """
-        new = grad.detach().clone()
-        goes_on = self.dense is not None and self._summed is grad
+        new, last = grad.detach().clone(), self._summed
+        goes_on = last is not None and last[0] is grad and last[1] == grad._version
         self.dense = new + (self.dense - self.mask.kept(self.dense)) if goes_on and self.dense is not None else new
-        self._summed = grad
+        self._summed = grad, grad._version
 
     def reduced(self) -> Tensor | None:
         """The dense gradient, its mean over ranks: the stash is taken before DDP reduces, so it is reduced here."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
 
+from regrow.execution.parts import survey
 from regrow.lab.lottery import Lottery, _hash8
 from regrow.recipe.load import find, load, shipped_names
 from regrow.recipe.suite import load as load_suite
+from regrow.train import models
 
 ANALYSES = {
     "itop": """accuracy-against-exploration, update-interval, batch-size, extended-training,
@@ -38,6 +41,17 @@ def test_it_is_valid(name: str) -> None:
     assert found.entries
     assert found.suite.about
     assert len({(entry.folder, str(entry.values)) for entry in found.entries}) == len(found.entries)
+
+
+@pytest.mark.parametrize("name", shipped_names(suites=True))
+def test_its_patterns_match_weights_of_its_models(name: str) -> None:
+    recipes = [entry.recipe for entry in load_suite(name).entries]
+    found = {str((r.model, r.include, r.exclude)): r for r in recipes if r.method and (r.include or r.exclude)}
+    for recipe in found.values():
+        shape = (1, 28, 28) if recipe.data.name == "fashion_mnist" else (3, 32, 32)
+        with torch.device("meta"):
+            model = models.build(recipe.model.name, shape, 10, **recipe.model.options)
+        assert any(verdict.parts for verdict in survey(model, recipe.include, recipe.exclude))
 
 
 @pytest.mark.parametrize("scale", ["small", "full"])

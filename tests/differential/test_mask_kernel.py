@@ -85,6 +85,12 @@ def test_a_gradient_with_a_graph_stays_differentiable(isa: str) -> None:
     assert torch.equal(gradient, torch.where(there, 2 * x.detach(), 0))
 
 
+def test_where_nothing_is_missing_nothing_is_done(isa: str) -> None:
+    x = torch.randn(40)
+    Mask(lambda: torch.ones(40, dtype=torch.bool)).keep(x)
+    assert x._version == 0
+
+
 def test_autograd_hears_of_the_change(isa: str) -> None:
     weight = torch.randn(40, requires_grad=True)
     loss = (weight * weight).sum()

@@ -122,13 +122,7 @@ class AutoBackend:
         buffers, chosen = self.buffers(), frozenset(sparse)
         for part in self._parts:
             part.detach()
-        self._parts = []
-        kinds = ((SparseBackend, chosen), (MaskedBackend, topology.keys() - chosen))
-        for kind, names in kinds:
-            if names:
-                part = kind()
-                part.attach(self._model, _of(topology, names), self._optimizer)
-                self._parts.append(part)
+        self._parts = trial.put(self._model, topology, chosen, self._optimizer)
         self.topology = topology
         if buffers:
             self.restore(topology, buffers)
@@ -151,11 +145,13 @@ class AutoBackend:
         for part in self._parts:
             part.mask_grads()
 
-    def commit(self, topology: Topology, reborn: Mapping[str, Tensor] | None = None) -> None:
+    def commit(self, topology: Topology, reborn: Mapping[str, Tensor] | None = None) -> int:
+        new = 0
         for part in self._parts:
             again = {name: at for name, at in (reborn or {}).items() if name in part.topology}
-            part.commit(_of(topology, part.topology), again)
+            new += part.commit(trial.part_of(topology, part.topology.keys()), again)
         self.topology = topology
+        return new
 
     def project(self) -> None:
         for part in self._parts:
@@ -170,7 +166,7 @@ class AutoBackend:
 
     def restore(self, topology: Topology, buffers: Mapping[str, Tensor]) -> None:
         for part in self._parts:
-            part.restore(_of(topology, part.topology), buffers)
+            part.restore(trial.part_of(topology, part.topology.keys()), buffers)
         self.topology = topology
 
     def detach(self) -> None:
@@ -207,10 +203,3 @@ def take_up(backend: Backend, record: Mapping[str, Any] | None) -> None:
             f"({len(apart)} sites differ); load the state before the first training step"
         )
     backend.adopt(saved)
-
-
-def _of(topology: Topology, names: Iterable[str]) -> Topology:
-    """Its sites of these names, in its order."""
-    wanted = frozenset(names)
-    kept = [name for name in topology if name in wanted]
-    return Topology({name: topology.index(name) for name in kept}, {name: topology.shape(name) for name in kept})

@@ -42,7 +42,9 @@ class Mask:
 
 
 def _way(active: Tensor, like: Tensor, traced: bool) -> Callable[[Tensor, float], None]:
-    """By bits, unless autograd or a compiler follows what is done."""
+    """By bits, unless autograd or a compiler follows what is done; not at all where nothing is missing."""
+    if not traced and bool(active.all()):
+        return lambda tensor, rest: None
     if like.dtype is torch.float32 and native.serves(like) and not traced:
         flags = torch.empty_like(like, dtype=torch.bool, requires_grad=False).copy_(active)
         if flags.stride() == like.stride():  # it fills its memory densely

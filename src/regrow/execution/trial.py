@@ -7,7 +7,7 @@ in none. Neighbours are decided alike unless that gains more than the transposit
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from time import perf_counter
@@ -15,11 +15,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves, tree_map
 
 from regrow.core.errors import RegrowError
 from regrow.core.topology import Topology, parameter_of
 from regrow.execution import images
+from regrow.execution.masked import MaskedBackend
 from regrow.execution.parts import locate
 from regrow.execution.sparse import SparseBackend
 from regrow.execution.sparse_sites import places_of
@@ -65,7 +67,7 @@ def find(model: nn.Module, topology: Topology, call: Call) -> Found:
     if not able:
         return Found(())
     with torch.random.fork_rng(devices=[]):
-        dense, sparse = _copied(model), _copied(model, topology, able)
+        dense, sparse = (_copied(model, topology, sites) for sites in ((), able))
         units = _units(model, able, calls_of(dense, call))
         _time(units, dense, sparse, call)
         mixed = chosen(units)
@@ -100,8 +102,8 @@ def _refusal(model: nn.Module, name: str) -> str:
     return ""
 
 
-def _copied(model: nn.Module, topology: Topology | None = None, sites: Iterable[str] = ()) -> nn.Module:
-    """Without hooks; of these sites only what the topology has."""
+def _copied(model: nn.Module, topology: Topology, sparse: Collection[str]) -> nn.Module:
+    """Without hooks, on this topology: these sites sparse, the others masked."""
     try:
         made = copy.deepcopy(model)
     except (RuntimeError, TypeError) as error:
@@ -111,11 +113,26 @@ def _copied(model: nn.Module, topology: Topology | None = None, sites: Iterable[
     for module in made.modules():
         for hooks in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks):
             hooks.clear()
-    names = [*sites]
-    if topology is not None and names:
-        shapes = {name: topology.shape(name) for name in names}
-        SparseBackend().attach(made, Topology({name: topology.index(name) for name in names}, shapes))
+    put(made, topology, sparse)
     return made
+
+
+def put(
+    model: nn.Module, topology: Topology, sparse: Collection[str], optimizer: Optimizer | None = None
+) -> list[MaskedBackend | SparseBackend]:
+    """Put these sites on a sparse backend, the others on a masked one."""
+    parts: list[MaskedBackend | SparseBackend] = []
+    for kind, names in ((SparseBackend, {*sparse}), (MaskedBackend, topology.keys() - {*sparse})):
+        if names:
+            parts.append(kind())
+            parts[-1].attach(model, part_of(topology, names), optimizer)
+    return parts
+
+
+def part_of(topology: Topology, names: Collection[str]) -> Topology:
+    """Its sites of these names, in its order."""
+    kept = [name for name in topology if name in names]
+    return Topology({name: topology.index(name) for name in kept}, {name: topology.shape(name) for name in kept})
 
 
 def calls_of(model: nn.Module, call: Call) -> dict[str, Call]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from regrow.execution import images, native, ops, reference
 from regrow.execution.norm_ops import kind_of_statistics, single
+from regrow.execution.once import once
 
 torch.library.define(
     "regrow::batch_norm",
@@ -160,6 +161,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     ctx.save_for_backward(x, y if ctx.added and ctx.relu else None, mean, var, weight, bias)
 
 
+@once
 def _backward(ctx: Any, grad: Tensor, *statistics: Tensor) -> tuple[Tensor | None, ...]:
     dx, dadd, dw, db = torch.ops.regrow.batch_norm_backward(grad, *ctx.saved_tensors, ctx.eps, ctx.relu)
     *_, weight, bias = ctx.saved_tensors

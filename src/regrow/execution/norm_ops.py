@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from regrow.execution import native, reference
+from regrow.execution.once import once
 from regrow.execution.ops import lanes
 
 torch.library.define(
@@ -88,6 +89,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     ctx.biased = bias is not None
 
 
+@once
 def _backward(ctx: Any, grad: Tensor, *statistics: Tensor) -> tuple[Tensor | None, ...]:
     dx, dw, db = torch.ops.regrow.layer_norm_backward(grad, *ctx.saved_tensors, ctx.eps)
     weight = ctx.saved_tensors[-1]

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import register_flop_formula
 from regrow.core.errors import RegrowError
 from regrow.execution import native, reference
 from regrow.execution.index import Index
+from regrow.execution.once import once
 
 torch.library.define("regrow::lanes", "(Tensor x) -> Tensor")
 torch.library.define(
@@ -198,6 +199,7 @@ class _SparseLinear(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         needs = ctx.needs_input_grad[:3]
         run: Any = _gradients if _unwatched(grads[0]) else torch.ops.regrow.sparse_linear_backward

@@ -40,6 +40,7 @@ class Witness:
     def __init__(self, form: Form) -> None:
         self._form = form
         self._table: Tensor | None = None
+        self._pass = -1
         self.forget()
 
     @property
@@ -62,7 +63,10 @@ class Witness:
         LISTENERS[table.data_ptr()] = self
 
     def note(self, grad: Tensor, x: Tensor) -> None:
-        """Called from inside a backward pass."""
+        """Called from inside a backward pass. One before that never came to the weight was not its own: an attack."""
+        this = torch._C._current_graph_task_id()
+        if this != self._pass:
+            self._noted, self._pass = [], this
         self._noted.append((grad.detach(), x.detach()))
 
     def hold(self, dense: Tensor) -> None:

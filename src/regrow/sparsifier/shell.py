@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
+from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
@@ -254,6 +255,7 @@ class Sparsifier:
         else:
             self.backend.expect(self.method.needs & {"dense_moment"}, {})
 
+    @_disable_dynamo  # a compiled step breaks its graph here, and traces nothing of ours
     def _before_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -265,6 +267,7 @@ class Sparsifier:
                     parameter.grad = None
         return given
 
+    @_disable_dynamo
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if step_was_skipped(optimizer):
             return

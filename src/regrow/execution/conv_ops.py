@@ -124,9 +124,17 @@ def _given(x: Tensor, index: Index, geometry: Geometry) -> tuple[Tensor, list[in
     return images.lanes(x), [index.shape[0], high, wide]
 
 
-def filter_gradients(grad: Tensor, x: Tensor, geometry: Sequence[int], groups: int = 1) -> Tensor:
-    """The dense gradient [O, C / groups, kh, kw], from grad [N, O, H', W'] and x [N, C, H, W]."""
-    return reference.filter_gradients(images.as_rows(grad), images.as_rows(x), geometry, groups)
+def filter_gradients(grad: Tensor, x: Tensor, geometry: Sequence[int], rows: slice, groups: int = 1) -> Tensor:
+    """These filters of the dense gradient [O, C / groups, kh, kw], from grad [N, O, H', W'] and x [N, C, H, W]."""
+    first, last, _ = rows.indices(grad.shape[1])
+    if groups > 1:
+        return reference.filter_gradients(images.as_rows(grad), images.as_rows(x), geometry, groups)[rows]
+    if not (_serves(Geometry.of(geometry), grad, x) and x.numel()):
+        return reference.filter_gradients(images.as_rows(grad[:, rows]), images.as_rows(x), geometry)
+    found = torch.empty(last - first, x.shape[1], *geometry[:2])
+    grad, x = (images.as_lanes(factor).float() for factor in (grad, x))
+    native.filters(grad, x, geometry, first, found.flatten(1))
+    return found
 
 
 def _convolve(

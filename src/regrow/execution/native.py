@@ -123,6 +123,12 @@ def convolve_gradients(
     done(_library().regrow_convolve_gradients(*weights, _shape(x, grad, geometry), *given, *_kind(x)))
 
 
+def filters(grad: Tensor, x: Tensor, geometry: Sequence[int], first: int, to: Tensor) -> None:
+    """to [rows, C kh kw] = the dense gradient of filters from `first` on; grad and x in lanes, all float32."""
+    given = _shape(x, grad, geometry), _at(grad), _at(x), first, to.shape[0], _at(to)
+    done(_library().regrow_filters(*given, torch.get_num_threads()))
+
+
 def _shape(x: Tensor, y: Tensor, geometry: Sequence[int]) -> Array[c_int64]:
     return (c_int64 * 15)(*x.shape, *y.shape[1:], *geometry)
 
@@ -269,6 +275,7 @@ def _find() -> CDLL | None:
     library.regrow_gradients.argtypes = [*matrix, *batch, *batch, at, at, at, *work]
     library.regrow_convolve.argtypes = [at, long, at, at, at, at, at, at, c_int, at, c_int, c_int]
     library.regrow_convolve_gradients.argtypes = [at, long, at, at, at, at, at, at, at, c_int, c_int]
+    library.regrow_filters.argtypes = [at, at, at, long, long, at, c_int]
     library.regrow_pack.argtypes = [at, long, at]
     library.regrow_keep.argtypes = [at, at, long, c_float, c_int]
     grid: list[Any] = [c_int, long, long, c_int]

@@ -41,9 +41,7 @@ class SparseConv2d(SparseLayer, nn.Conv2d):
         return groups.gathered(self.index.positions(), self.shape, self.groups)
 
     def gradient(self, grad: Tensor, x: Tensor, rows: slice) -> Tensor:
-        grad = grad[:, rows] if self.groups == 1 else grad
-        found = filter_gradients(grad, x, geometry(self).flat(), self.groups).flatten(1)
-        return found if self.groups == 1 else found[rows]
+        return filter_gradients(grad, x, geometry(self).flat(), rows, self.groups).flatten(1)
 
     @property
     def by_torch(self) -> bool:

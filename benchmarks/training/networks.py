@@ -70,6 +70,8 @@ NETWORKS = {
     "vgg16": Network("VGG-16, uniform", vgg16, "uniform", "sparse", {90: 2.5, 95: 4.0, 98: 6.0}),
     "cnn": Network("CNN 64-64-128-128-256-256, ERK", cnn, "erk", "sparse", {90: 1.0, 95: 1.0, 98: 1.0}),
 }
+HALF = 1.25
+"""Times as fast as in float32, under bfloat16 autocast, both sparse."""
 MEMBERS = {90: 1.0, 95: 1.4, 98: 2.0}
 """Sparsity in % -> how many times faster three members are than ONE dense net, ResNet-18, uniform."""
 
@@ -130,8 +132,9 @@ def step_of(
     network: Network | None = None,
     sparsity: int = 0,
     channels_last: bool = False,
+    cast: bool = False,
 ) -> tuple[Task, regrow.Sparsifier]:
-    """One step of the loop a user writes; a `network` makes it sparse."""
+    """One step of the loop a user writes; a `network` makes it sparse; `cast`: under bfloat16 autocast."""
     torch.manual_seed(0)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -143,7 +146,9 @@ def step_of(
         sparsifier = regrow.sparsify(model, optimizer, method="rigl", sparsity=sparsity / 100, **setup)
 
     def step() -> None:
-        cross_entropy(model(x), y).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=cast):
+            loss = cross_entropy(model(x), y)
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -178,6 +183,20 @@ def members(sparsity: int, rounds: int = 9) -> Comparison:
     return paired(name, inference(ensemble, x), best, 1 / MEMBERS[sparsity], rounds)
 
 
+def half(sparsity: int, rounds: int = 5) -> list[Comparison]:
+    """A step under bfloat16 autocast: against the same in float32, and against a dense one under autocast as well."""
+    x, y = torch.randn(BATCH, *SHAPE), torch.randint(CLASSES, (BATCH,))
+    network = NETWORKS["resnet18"]
+    ours, single = (step_of(network.make(), x, y, network, sparsity, cast=cast)[0] for cast in (True, False))
+    dense, _ = step_of(network.make(), x, y, channels_last=True, cast=True)
+    mine, theirs, other = steady([(ours, 5), (single, 5), (dense, 2)], rounds)
+    name = f"ResNet-18, uniform, bf16 autocast against {{}}, {sparsity}%"
+    return [
+        Comparison(name.format("float32, sparse"), mine, theirs, 1 / HALF),
+        Comparison(name.format("dense, bf16"), mine, other, 1),
+    ]
+
+
 def ticket(sparsity: int, seed: int) -> Ticket:
     model = resnet18()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -198,16 +217,23 @@ def inference(model: nn.Module, x: Tensor, channels_last: bool = False) -> Task:
     return run
 
 
+CELLS = [*NETWORKS, "members", "bf16"]
+
+
 def measure(names: Iterable[str], sparsities: Iterable[int]) -> None:
     for sparsity in sparsities:
         for name in names:
-            cell = members(sparsity) if name == "members" else training(NETWORKS[name], sparsity)
-            keep("networks", cell, Comparison, Step)
+            for cell in half(sparsity) if name == "bf16" else [one(name, sparsity)]:
+                keep("networks", cell, Comparison, Step)
+
+
+def one(name: str, sparsity: int) -> Comparison:
+    return members(sparsity) if name == "members" else training(NETWORKS[name], sparsity)
 
 
 if __name__ == "__main__":
     parser = ArgumentParser(prog="python -m benchmarks.training.networks")
-    parser.add_argument("cells", nargs="*", default=[*NETWORKS, "members"], choices=[*NETWORKS, "members", []])
+    parser.add_argument("cells", nargs="*", default=CELLS, choices=[*CELLS, []])
     parser.add_argument("--sparsity", nargs="+", type=int, default=[90, 95, 98])
     parser.add_argument("--threads", nargs="+", type=int, default=[2, 1])
     chosen = parser.parse_args()

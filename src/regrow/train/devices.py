@@ -5,8 +5,10 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ctypes import CDLL
 from typing import TYPE_CHECKING
 
 import torch
@@ -57,6 +59,18 @@ def threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def keep_memory() -> None:
+    """What tensors give back stays with the process, for its next step.
+
+    glibc returns large blocks to the system at once, which clears every page anew: a fifth of a sparse step of a small
+    CNN (measured: benchmarks/results/cnn_step_2026-11-20.md). Other C libraries are left as they are.
+    """
+    mallopt = getattr(CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    for threshold in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+        if mallopt is not None:
+            mallopt(threshold, 1 << 30)
 
 
 def _fabric(device: str, precision: str) -> Fabric:

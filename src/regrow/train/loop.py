@@ -18,7 +18,7 @@ from regrow.train import checkpoint, record
 from regrow.train.agreement import check_agreement
 from regrow.train.atomic import claim
 from regrow.train.course import Course
-from regrow.train.devices import launched, threads
+from regrow.train.devices import keep_memory, launched, threads
 from regrow.train.evaluate import answers, evaluate, sum_over_ranks
 from regrow.train.harvest import Harvest, quality
 from regrow.train.job import Job
@@ -70,6 +70,7 @@ def fit(
         return record.read_json(folder.result)
     with ExitStack() as stack:
         stack.enter_context(threads(job.threads))
+        keep_memory()
         fabric = fabric or stack.enter_context(launched())
         if fabric.is_global_zero:
             stack.enter_context(claim(folder.path))

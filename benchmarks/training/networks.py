@@ -59,6 +59,11 @@ def vgg16() -> nn.Module:
     return model
 
 
+def mobilenet() -> nn.Module:
+    """Its depthwise convolutions sparse as well."""
+    return models.build("mobilenet_v2", SHAPE, CLASSES)
+
+
 def cnn() -> nn.Module:
     return models.build("cnn", SHAPE, CLASSES)
 
@@ -68,6 +73,7 @@ NETWORKS = {
     "resnet18": Network("ResNet-18, uniform, dense stem", resnet18, STEM, "sparse", {90: 2.2, 95: 3.5, 98: 5.0}),
     "resnet18-erk": Network("ResNet-18, ERK, auto", resnet18, "erk", "auto", {90: 1.4, 95: 2.2, 98: 3.6}),
     "vgg16": Network("VGG-16, uniform", vgg16, "uniform", "sparse", {90: 2.5, 95: 4.0, 98: 6.0}),
+    "mobilenet": Network("MobileNet v2, uniform", mobilenet, "uniform", "sparse", {90: 1.0, 95: 1.0, 98: 1.0}),
     "cnn": Network("CNN 64-64-128-128-256-256, ERK", cnn, "erk", "sparse", {90: 1.0, 95: 1.0, 98: 1.0}),
 }
 HALF = 1.25

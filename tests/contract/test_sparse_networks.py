@@ -43,6 +43,45 @@ def unknown() -> nn.Module:
     return nn.Sequential(*stem, Unknown(), nn.Dropout(0.0), *head)
 
 
+def step(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+    return nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU(), conv)
+
+
+class DenseLayer(nn.Module):
+    """Takes all that came before it, as DenseNet's, with the concatenation in a method beside forward."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.step = step(inputs, 4)
+
+    def joined(self, parts: list[Tensor]) -> Tensor:
+        return torch.cat(parts, 1)
+
+    def forward(self, parts: list[Tensor]) -> Tensor:
+        return self.step(self.joined(parts))  # type: ignore[no-any-return]
+
+
+class Joining(nn.Module):
+    """As DenseNet, Inception and U-Net put branches together, with functions for pooling and resizing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.two = nn.Conv2d(3, 4, 3, padding=1), DenseLayer(4), DenseLayer(8)
+        self.left, self.right, self.down, self.up = step(12, 4, 1), step(12, 4), step(8, 8), step(16, 8)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [self.stem(x)]
+        for layer in (self.one, self.two):
+            parts.append(layer(parts))
+        x = torch.cat(parts, dim=1)
+        x = torch.concat([self.left(x), self.right(nn.functional.avg_pool2d(x, 3, 1, 1))], -3)
+        low = self.down(nn.functional.max_pool2d(x, 2))
+        x = self.up(torch.cat((x, nn.functional.interpolate(low, scale_factor=2)), 1))
+        return self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))  # type: ignore[no-any-return]
+
+
 def separable() -> nn.Module:
     """As MobileNets and ResNeXts are: depthwise, pointwise, in two groups, and twice as many outputs as channels."""
 
@@ -68,6 +107,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "wrn": lambda: models.build("wrn", (3, 8, 8), 4, depth=10, width=1),
     "cnn": lambda: models.build("cnn", (3, 8, 8), 4, widths=(4, 8, 8)),
     "separable": separable,
+    "joining": Joining,
     "unknown": unknown,
 }
 DRAW = torch.Generator().manual_seed(0)
@@ -174,9 +214,10 @@ def test_resumed_bit_for_bit(method: str, threads: int) -> None:
     assert all(map(torch.equal, whole[0].state_dict().values(), again[0].state_dict().values()))
 
 
-def test_the_model_is_the_plain_one_to_everybody_else() -> None:
-    plain = resnet()
-    model, optimizer, sparsifier = start(resnet, "sparse")
+@pytest.mark.parametrize("make", [resnet, separable, Joining])
+def test_the_model_is_the_plain_one_to_everybody_else(make: Callable[[], nn.Module]) -> None:
+    plain = make()
+    model, optimizer, sparsifier = start(make, "sparse")
     assert model.state_dict().keys() == plain.state_dict().keys()
     assert [p.shape for p in model.state_dict().values()] == [p.shape for p in plain.state_dict().values()]
     train((model, optimizer, sparsifier), 3)
@@ -192,8 +233,9 @@ def test_the_model_is_the_plain_one_to_everybody_else() -> None:
     torch.testing.assert_close(model(x), wanted)
 
 
-def test_compiled_equals_eager() -> None:
-    model, _, _ = start(NETWORKS["wrn"], "sparse", method="static")
+@pytest.mark.parametrize("name", ["wrn", "joining"])
+def test_compiled_equals_eager(name: str) -> None:
+    model, _, _ = start(NETWORKS[name], "sparse", method="static")
     x, y = BATCHES[0]
     ends = []
     for run in (model, torch.compile(model, backend="aot_eager")):

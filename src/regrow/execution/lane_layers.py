@@ -6,9 +6,11 @@ What knows nothing of channels is torch's own, as fast on lanes, and keeps them:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from regrow.execution import groups, images, native
 from regrow.execution.lane_norms import in_image_lanes, serves
@@ -17,40 +19,40 @@ from regrow.execution.sparse_conv import convolved
 from regrow.execution.stand_in import stand_in
 
 
-def _sideways(pool: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """For layers to which channels are what samples are: with these exchanged, images in lanes are what torch calls
+def sideways(call: Callable[[Tensor], Any], x: Tensor) -> Any:
+    """For what treats channels as it treats samples: with these exchanged, images in lanes are what torch calls
     channels_last, on which it is fast; exchanged again, what it gives is in lanes."""
-    return pool(x.transpose(0, 1)).transpose(0, 1) if in_image_lanes(x) else pool(x)
+    return tree_map(lambda y: y.transpose(0, 1), call(x.transpose(0, 1))) if in_image_lanes(x) else call(x)
 
 
 @stand_in
 class LaneMaxPool2d(nn.MaxPool2d):
-    def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input) if self.return_indices else _sideways(super().forward, input)
+    def forward(self, input: Tensor) -> Any:
+        return sideways(super().forward, input)
 
 
 @stand_in
 class LaneAvgPool2d(nn.AvgPool2d):
-    def forward(self, input: Tensor) -> Tensor:
-        return _sideways(super().forward, input)
+    def forward(self, input: Tensor) -> Any:
+        return sideways(super().forward, input)
 
 
 @stand_in
 class LaneAdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
-    def forward(self, input: Tensor) -> Tensor:
-        return _sideways(super().forward, input)
+    def forward(self, input: Tensor) -> Any:
+        return sideways(super().forward, input)
 
 
 @stand_in
 class LaneAdaptiveMaxPool2d(nn.AdaptiveMaxPool2d):
-    def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input) if self.return_indices else _sideways(super().forward, input)
+    def forward(self, input: Tensor) -> Any:
+        return sideways(super().forward, input)
 
 
 @stand_in
 class LaneUpsample(nn.Upsample):
-    def forward(self, input: Tensor) -> Tensor:
-        return _sideways(super().forward, input)
+    def forward(self, input: Tensor) -> Any:
+        return sideways(super().forward, input)
 
 
 @stand_in

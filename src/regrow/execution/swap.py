@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from itertools import pairwise
 
 from torch import nn
 
 from regrow.execution.fused import fused
+from regrow.execution.lane_calls import listening
 from regrow.execution.lane_layers import (
     GroupedConv2d,
     LaneAdaptiveAvgPool2d,
@@ -49,7 +50,7 @@ def take_over(model: nn.Module, places: Iterable[Place] = ()) -> list[nn.Module]
         if place.attention is not None and isinstance(place.layer, SparseLinear):
             projections.setdefault(place.attention, {})[place.leaf] = place.layer
     swaps = {module: kind for module in model.modules() if (kind := SWAPS.get(type(module)) or fused(module))}
-    swaps |= _dense_convolutions(model)
+    swaps |= _around_convolutions(model, swaps)
     changed = [*swaps]
     for module, kind in swaps.items():
         module.__class__ = kind
@@ -62,11 +63,18 @@ def take_over(model: nn.Module, places: Iterable[Place] = ()) -> list[nn.Module]
     return changed
 
 
-def _dense_convolutions(model: nn.Module) -> dict[nn.Module, type[nn.Module]]:
-    """Those among sparse ones: what the next one in the model wants is what each gives; in groups, what it gets."""
+def _around_convolutions(model: nn.Module, known: Container[nn.Module]) -> dict[nn.Module, type[nn.Module]]:
+    """What is, in a model with sparse convolutions, to become of the dense ones, and of modules that call functions."""
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     if not any(isinstance(layer, SparseConv2d) for layer in layers):
         return {}
+    others = (module for module in model.modules() if module not in known and not isinstance(module, nn.Conv2d))
+    return {module: kind for module in others if (kind := listening(module))} | _dense(layers)
+
+
+def _dense(layers: Sequence[nn.Conv2d]) -> dict[nn.Module, type[nn.Module]]:
+    """Of the dense ones among these, what the next one in the model wants is what each gives; in groups, what it
+    gets."""
     grouped = [layer for layer in layers if type(layer) is nn.Conv2d and layer.groups > 1]
     following = pairwise([*(layer for layer in layers if layer not in grouped), None])
     return dict.fromkeys(grouped, GroupedConv2d) | {

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-WHEEL_GOAL, WHEEL_LIMIT = 200_000, 1_000_000
-"""Bytes."""
+WHEEL_LIMIT = 950_000
+"""Bytes (docs/adr/0014)."""
 OPTIONAL = ("matplotlib", "optuna", "ray", "submitit", "onnx", "lightning", "transformers", "timm", "pytest")
 
 LIGHT = """
@@ -109,7 +109,7 @@ def walk(home: Path, dist: Path | None, pip_flags: list[str]) -> Walk:
     size = wheel.stat().st_size
     if size >= WHEEL_LIMIT:
         raise SystemExit(f"{wheel.name} has {size} bytes; the limit is {WHEEL_LIMIT}")
-    way.steps.append((f"the wheel: {wheel.name}", 0.0, 0.0, f"{size} bytes, goal {WHEEL_GOAL}"))
+    way.steps.append((f"the wheel: {wheel.name}", 0.0, 0.0, f"{size} bytes, limit {WHEEL_LIMIT}"))
 
     way.step("an empty environment", sys.executable, "-m", "venv", "env")
     way.install("install the wheel", str(wheel))

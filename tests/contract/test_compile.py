@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from zoo import OPTIMIZERS, STEPS, plain, sparse, tiny_model, train
+from zoo import OPTIMIZERS, STEPS, loss_at, plain, sparse, tiny_model, train
 
 from regrow.core.topology import Topology
 
@@ -46,6 +46,24 @@ def trained(compiled: bool, backend: str, method: str) -> Topology:
 def test_updates_recompile_nothing(method: str) -> None:
     torch._dynamo.reset()
     assert trained(True, "aot_eager", method) == trained(False, "", method)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own
+def test_a_compiled_optimizer_step_decides_alike() -> None:
+    """Its graph breaks at the sparsifier, of which nothing is traced: torch would warn of what it cannot trace."""
+    topologies = []
+    for compiled in (False, True):
+        torch._dynamo.reset()
+        model = tiny_model()
+        optimizer = OPTIMIZERS["sgd-momentum"](model.parameters())
+        sparsifier = sparse(model, optimizer)
+        step = torch.compile(optimizer.step, backend="eager") if compiled else optimizer.step
+        for number in range(1, STEPS + 1):
+            loss_at(model, number).backward()
+            step()
+            optimizer.zero_grad()
+        topologies.append(sparsifier.topology)
+    assert topologies[0] == topologies[1]
 
 
 @pytest.mark.full

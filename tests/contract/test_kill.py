@@ -119,6 +119,7 @@ def test_killed_again_and_again(whole: dict[str, Any], backend: str, tmp_path: P
     assert outcome(tmp_path / "run") == whole
 
 
+@pytest.mark.timeout(1200)  # twenty processes and more: on a machine ten times busier than usual, too
 @pytest.mark.parametrize(("run", "times"), [(LONG, 20), (LONG | {"backend": "sparse"}, 5)], ids=["masked", "sparse"])
 def test_killed_at_random(run: dict[str, Any], times: int, tmp_path: Path) -> None:
     began = time.perf_counter()

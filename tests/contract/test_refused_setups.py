@@ -15,7 +15,7 @@ from zoo import OPTIMIZERS, loss_at, plain, sparse, tiny_model, train
 
 import regrow
 from regrow import RegrowError
-from regrow.core.schedules import Every
+from regrow.core.schedules import Every, Linear
 from regrow.core.site import Clock, Site
 from regrow.methods import METHODS
 from regrow.methods.static import Static
@@ -94,6 +94,13 @@ def is_lazy(value: torch.Tensor) -> bool:
 )
 def test_settings(message: str, setup: dict[str, Any]) -> None:
     refused(message, **setup)
+
+
+@pytest.mark.parametrize("method", ["set", "snfs"])
+def test_a_schedule_that_leaves_its_range(method: str) -> None:
+    model, schedule = mlp(), Linear(1.5, 0.5)
+    with pytest.raises(RegrowError, match=r"Linear\(start=1\.5, stop=0\.5\) gives 1\.25 at 25% .* in \[0, 1\]"):
+        regrow.sparsify(model, sgd(model), method=method, density=0.5, total_steps=4, every=1, fraction=schedule)
 
 
 def test_no_true_hyper_parameter_is_taken_for_a_slip() -> None:

@@ -81,6 +81,11 @@ def test_of_a_state() -> None:
     assert Topology.of(state, ["dense"]).densities() == {"dense": 1.0}
 
 
+def test_of_a_state_without_the_weight() -> None:
+    with pytest.raises(RegrowError, match=r"unknown weight 'fc\.wieght'; did you mean 'fc\.weight'"):
+        Topology.of({"fc.weight": torch.zeros(2, 2)}, ["fc.wieght"])
+
+
 def test_through_a_file() -> None:
     file = io.BytesIO()
     torch.save(small().pack(), file)

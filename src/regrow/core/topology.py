@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from regrow.core import packing, positions
-from regrow.core.errors import RegrowError
+from regrow.core.errors import RegrowError, choose
 
 Shape = tuple[int, ...]
 
@@ -64,10 +64,13 @@ class Topology(Mapping[str, Tensor]):
         Args:
             state: weights by name.
             names: which of them; by default every weight of two or more dimensions that has a zero.
+
+        Raises:
+            RegrowError: there is no weight of such a name.
         """
         if names is None:
             names = [name for name, weight in state.items() if weight.dim() > 1 and bool((weight == 0).any())]
-        return cls.from_masks({name: state[name] for name in names})
+        return cls.from_masks({name: choose(state, name, "weight") for name in names})
 
     @classmethod
     def full(cls, shapes: Mapping[str, Shape]) -> Topology:

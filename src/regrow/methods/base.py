@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import partial
 
-from regrow.core.schedules import Every
+from regrow.core.errors import RegrowError
+from regrow.core.schedules import Every, Schedule
 from regrow.core.site import Clock, Site
 from regrow.core.topology import Topology
 
@@ -51,6 +52,21 @@ def topology_of(sites: Mapping[str, Site]) -> Topology:
 def blind(site: Site, needs: frozenset[str]) -> bool:
     """Has no backward pass reached the site, so that the dense signal its growth needs is missing? Then it stays."""
     return bool(needs & {"dense_grad", "dense_moment"}) and site.candidates is None
+
+
+def replaced(schedule: Schedule, clock: Clock, fraction: float | None) -> float:
+    """p, the share of the active weights that an update replaces: an exploration's, or else the schedule's.
+
+    Raises:
+        RegrowError: the schedule leaves [0, 1].
+    """
+    share = schedule(clock.progress) if fraction is None else fraction
+    if not 0.0 <= share <= 1.0:
+        raise RegrowError(
+            f"fraction={_plain(schedule)} gives {share:g} at {clock.progress:.0%} of the run, but the share of weights "
+            "replaced is in [0, 1]"
+        )
+    return share
 
 
 def describe(method: Method) -> str:

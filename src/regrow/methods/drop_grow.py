@@ -13,7 +13,7 @@ from regrow.core.schedules import Cosine, Every, Schedule
 from regrow.core.scores import Score, needs_of
 from regrow.core.site import Clock, Grow, Site
 from regrow.core.topology import Topology
-from regrow.methods.base import Method, blind
+from regrow.methods.base import Method, blind, replaced
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,5 +54,5 @@ class DropGrow(Method):
         return site.replace(self.drop(site), drop, self.grow) if drop else site.index
 
     def _most(self, site: Site, clock: Clock, fraction: float | None) -> int:
-        share = self.fraction(clock.progress) if fraction is None else fraction
+        share = replaced(self.fraction, clock, fraction)
         return self.rounding(share * site.nnz) if site.nnz < site.numel else 0

@@ -11,7 +11,7 @@ from regrow.core.schedules import Cosine, Every, Schedule
 from regrow.core.scores import Score, needs_of
 from regrow.core.site import Clock, Grow, Site
 from regrow.core.topology import Topology
-from regrow.methods.base import Method, blind
+from regrow.methods.base import Method, blind, replaced
 
 Importance = Callable[[Site], float]
 
@@ -78,7 +78,7 @@ class SNFS(Method):
         return Topology(index, {name: site.shape for name, site in sites.items()})
 
     def _drops(self, sites: Mapping[str, Site], clock: Clock, fraction: float | None) -> dict[str, int]:
-        share = self.fraction(clock.progress) if fraction is None else fraction
+        share = replaced(self.fraction, clock, fraction)
         return {name: min(self.rounding(share * site.nnz), site.nnz - 1) for name, site in sites.items()}
 
     def _shared(self, sites: Mapping[str, Site], drops: Mapping[str, int], importance: Importance) -> dict[str, int]:

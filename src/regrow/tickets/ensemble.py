@@ -8,11 +8,11 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from regrow.core.errors import RegrowError, choose
 from regrow.execution import BACKENDS
 from regrow.execution.refuse import unwrap_model
+from regrow.tickets.graph import recorded
 from regrow.tickets.load import load
 from regrow.tickets.stack import check, stack, stackable, stacked
 from regrow.tickets.ticket import Ticket
@@ -96,15 +96,15 @@ class Ensemble(nn.Module):
             return members(x, *tensors.values())
         key = (x.shape, x.dtype, x.device)
         if key in self._graphs:
-            z: Tensor = self._graphs[key](x, *tensors.values())
+            z: Tensor = self._graphs[key](x)
             return z
         z = members(x, *tensors.values())  # first as it is: what layers make once must not become part of a graph
         if len(self._graphs) == _GRAPHS:
             self._graphs.pop(next(iter(self._graphs)))
         try:
-            self._graphs[key] = make_fx(members)(x, *tensors.values())
+            self._graphs[key] = recorded(members, x, [*tensors.values()])
         except Exception:  # a decision on values of x, which a graph cannot take
-            self._graphs[key] = members
+            self._graphs[key] = lambda x: members(x, *tensors.values())
         return z
 
     def _in_turn(self, x: Tensor) -> Tensor:
@@ -126,8 +126,8 @@ class Ensemble(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The weighted mean of the members' probabilities, [B, C]."""
-        mean: Tensor = torch.tensordot(self.weights, self.members(x), 1)
-        return mean
+        each = self.members(x)
+        return (self.weights @ each.flatten(1)).view(each.shape[1:])
 
     def log_probabilities(self, x: Tensor) -> Tensor:
         """log p(y|x) [B, C], finite where every member's probability underflows."""

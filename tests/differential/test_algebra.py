@@ -81,7 +81,18 @@ def test_absentees(pair: tuple[int, Tensor, Tensor]) -> None:
 def test_carrying_values(pair: tuple[int, Tensor, Tensor], kind: torch.dtype) -> None:
     _, one, other = pair
     values, source = (torch.randn(one.numel()) * 9).to(kind), positions.sources(one, other)
-    assert torch.equal(positions.carry(values, source, 3.0), plainly(positions.carry, values, source, 3.0))
+    plain, into = plainly(positions.carry, values, source, 3.0), torch.empty(source.numel(), dtype=kind)
+    assert torch.equal(positions.carry(values, source, 3.0), plain)
+    assert positions.carry(values, source, 3.0, into) is into
+    assert torch.equal(into, plain)
+    assert torch.equal(plainly(positions.carry, values, source, 3.0, into), plain)
+
+
+@pytest.mark.parametrize("places", [1, 2, 100, 4096, 4097, 10**6, 2**24, 2**24 + 1, 2**40, 2**63 - 1])
+@pytest.mark.parametrize("n", [0, 1, 2, 1000, 40_000])
+def test_distinct_draws(places: int, n: int) -> None:
+    drawn = torch.randint(places, (n,), generator=Generator().manual_seed(n))
+    assert torch.equal(positions.distinct(drawn.clone()), plainly(positions.distinct, drawn))
 
 
 def test_bits(pair: tuple[int, Tensor, Tensor]) -> None:
@@ -89,7 +100,7 @@ def test_bits(pair: tuple[int, Tensor, Tensor]) -> None:
     if places > 2**31:
         pytest.skip("too large a table")
     tables = bits.none(places), bits.none(places)
-    for at in (one, other, torch.cat([other, other]).flip(0), one):
+    for at in (one, other, other[::3].contiguous(), one):
         ours, plain = algebra.mark(tables[0], at), plainly(bits.mark, tables[1], at)
         assert ours == plain
         assert torch.equal(*tables)

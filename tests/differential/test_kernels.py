@@ -199,8 +199,45 @@ def test_the_index_is_the_reference_index(kind: torch.dtype, shape: tuple[int, i
     assert torch.equal(ours.positions(), positions)
 
 
-def test_an_index_moves_in_place() -> None:
-    index = Index.of(torch.tensor([0, 1, 5]), (2, 3))
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("n", [1, 5, 40, 130])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_a_narrow_index_changes_no_bit(
+    isa: str, shape: tuple[int, int, float], dtype: torch.dtype, n: int, frozen: bool
+) -> None:
+    out, width, _ = shape
+    wide = index_of(*shape)
+    narrow = Index.of(wide.positions(), (out, width), narrow=True)
+    values, bias = torch.randn(wide.nnz), torch.randn(out)
+    x, grad = torch.randn(n, width, dtype=dtype), torch.randn(n, out, dtype=dtype)
+
+    def made(index: Index) -> list[Tensor]:
+        if not frozen:
+            return results(x, values, bias, grad, index)
+        leaf = x.clone().requires_grad_()
+        return list(torch.autograd.grad(ops.sparse_linear(leaf, values, bias, index), leaf, grad))
+
+    assert all(torch.equal(a, b) for a, b in zip(made(narrow), made(wide), strict=True))
+
+
+@pytest.mark.parametrize("shape", [*SHAPES.values(), (2**16, 3, 0.1), (3, 2**16, 0.1)])
+def test_a_narrow_index_says_the_same(isa: str, shape: tuple[int, int, float]) -> None:
+    wide = index_of(*shape)
+    narrow = Index.of(torch.arange(wide.nnz), wide.shape, narrow=True)
+    narrow.refill(wide.positions())
+    assert narrow.narrow
+    assert narrow.nnz == wide.nnz
+    assert narrow.fits(wide.nnz)
+    assert not narrow.fits(wide.nnz + 1)
+    assert all(torch.equal(a, b) for a, b in zip(narrow.lists(), wide.lists(), strict=True))
+    assert torch.equal(narrow.positions(), wide.positions())
+    assert not Index.of(torch.arange(3), (2**16 + 1, 1), narrow=True).narrow
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_an_index_moves_in_place(narrow: bool) -> None:
+    index = Index.of(torch.tensor([0, 1, 5]), (2, 3), narrow)
     address = index.table.data_ptr()
     index.refill(torch.tensor([2, 3, 4]))
     assert index.positions().tolist() == [2, 3, 4]

@@ -15,8 +15,8 @@ def none(numel: int, device: torch.device | str = "cpu") -> Tensor:
 
 @may_be_faster
 def mark(table: Tensor, positions: Tensor) -> int:
-    """Put these positions [n], in any order, into the set; how many are new to it."""
-    at: Tensor = positions.unique().long()  # type: ignore[no-untyped-call]
+    """Put these ascending positions [n] into the set; how many are new to it."""
+    at = positions.long()
     word, bit = at >> 6, torch.ones_like(at) << (at & 63)
     fresh = (table[word] & bit) == 0
     table.index_add_(0, word[fresh], bit[fresh])  # distinct bits: their sum is their union

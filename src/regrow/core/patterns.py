@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from regrow.core.faster import may_be_faster
-from regrow.core.positions import carry, sources, union, where
+from regrow.core.positions import carry, room, sources, taken, union, where
 from regrow.core.select import select
 
 
@@ -22,13 +22,14 @@ class Candidates:
 
     def best(self, n: int) -> Tensor:
         """The n best positions, ascending; ties to the lower position."""
-        return self.position[select(self.score, n)]
+        return taken(self.position, select(self.score, n))
 
     def joined_by(self, position: Tensor, score: Tensor) -> Candidates:
         """These and more (disjoint) candidates together."""
-        both = union(self.position, position)
+        size = self.position.numel() + position.numel()
+        both = union(self.position, position, room(size, self.position.dtype, position.device))
         source = sources(self.position, both)
-        joined = carry(self.score, source, 0.0)
+        joined = carry(self.score, source, 0.0, room(both.numel(), self.score.dtype, both.device))
         joined[where(source < 0)] = score.to(joined.dtype)
         return Candidates(both, joined)
 

@@ -8,19 +8,32 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from regrow.core import bits
 from regrow.core.faster import may_be_faster
 
 _CROWDED, _FULL = 128, 12
 """A table of marks pays while it has at most this many places per position: to look up, and to list."""
 
-_SCATTERED = 512
-"""The same for a table of bits, to collect distinct draws."""
-
 
 def dtype_for(numel: int) -> torch.dtype:
     """int32 while every position of a space of `numel` fits, int64 past 2^31."""
     return torch.int32 if numel <= 2**31 - 1 else torch.int64
+
+
+@may_be_faster
+def room(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[n], uninitialised: for what is soon forgotten, and may be large."""
+    return torch.empty(n, dtype=dtype, device=device)
+
+
+@may_be_faster
+def lasting(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[n], uninitialised: for what stays until the next of its size takes its place."""
+    return torch.empty(n, dtype=dtype, device=device)
+
+
+def taken(values: Tensor, at: Tensor) -> Tensor:
+    """values[at], for a moment."""
+    return torch.index_select(values, 0, at, out=room(at.numel(), values.dtype, values.device))
 
 
 def where(flags: Tensor) -> Tensor:
@@ -43,11 +56,15 @@ def sources(old: Tensor, new: Tensor) -> Tensor:
 
 
 @may_be_faster
-def carry(values: Tensor, source: Tensor, fresh: float) -> Tensor:
-    """values[source], with `fresh` where there is no source: a vector over old positions, over the new ones."""
+def carry(values: Tensor, source: Tensor, fresh: float, into: Tensor | None = None) -> Tensor:
+    """values[source], with `fresh` where there is no source: a vector over old positions, over the new ones.
+
+    Written `into` another vector, if one is given.
+    """
     lost = source < 0
     carried = values.new_zeros(source.numel()) if values.numel() == 0 else values[source.clamp(min=0)]
-    return carried.masked_fill_(lost, fresh)
+    carried.masked_fill_(lost, fresh)
+    return carried if into is None else into.copy_(carried)
 
 
 @may_be_faster
@@ -78,14 +95,18 @@ def intersection(a: Tensor, b: Tensor) -> Tensor:
 
 
 @may_be_faster
-def union(a: Tensor, b: Tensor) -> Tensor:
-    """The positions in either, in the type of `a`."""
+def union(a: Tensor, b: Tensor, into: Tensor | None = None) -> Tensor:
+    """The positions in either, in the type of `a`; written `into` a tensor as long as both, if one is given."""
+    if into is not None:
+        both = union.__wrapped__(a, b)  # type: ignore[attr-defined]
+        return into[: both.numel()].copy_(both)
     if (span := _span(a, b, _FULL)) is not None:
         return where(_marks(span, a, b)).to(a.dtype)
-    return _distinct(torch.cat([a, b.to(a.dtype)]))
+    return distinct(torch.cat([a, b.to(a.dtype)]))
 
 
-def _distinct(positions: Tensor) -> Tensor:
+@may_be_faster
+def distinct(positions: Tensor) -> Tensor:
     """These positions in ascending order, each once. They are sorted in place."""
     if positions.device.type == "cpu":
         positions.numpy().sort()
@@ -128,13 +149,12 @@ def sample(numel: int, n: int, generator: Generator) -> Tensor:
         raise ValueError(f"cannot sample {n} of {numel} positions")
     if 4 * n >= numel:
         return torch.randperm(numel, generator=generator)[:n].sort().values
-    drawn = 0  # the first n distinct draws of a uniform stream are a uniform n-subset
-    if numel <= _SCATTERED * n:
-        table = bits.none(numel)
-        while drawn < n:
-            drawn += bits.mark(table, torch.randint(numel, (n - drawn,), generator=generator))
-        return bits.listed(table, n, torch.int64)
-    found = torch.empty(0, dtype=torch.int64)
-    while found.numel() < n:
-        found = union(found, _distinct(torch.randint(numel, (n - found.numel(),), generator=generator)))
+    found = distinct(_draws(numel, n, generator))
+    while found.numel() < n:  # the first n distinct draws of a uniform stream are a uniform n-subset
+        more = distinct(_draws(numel, n - found.numel(), generator))
+        found = union(found, more, room(found.numel() + more.numel(), found.dtype, found.device))
     return found
+
+
+def _draws(numel: int, n: int, generator: Generator) -> Tensor:
+    return torch.randint(numel, (n,), generator=generator, out=room(n, torch.int64, generator.device))

@@ -33,7 +33,7 @@ def needs_of(rule: Callable[..., Tensor]) -> frozenset[str]:
 
 def magnitude(site: Site) -> Tensor:
     """|w|."""
-    return site.weight.abs()
+    return torch.abs(site.weight, out=positions.room(site.nnz, site.weight.dtype, site.weight.device))
 
 
 def signed(site: Site) -> Tensor:

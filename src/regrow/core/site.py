@@ -81,17 +81,21 @@ class Site:
 
         What was just dropped may grow again, as in RigL and ITOP; such a weight keeps its value.
         """
-        left = self.keep(select(drop_score, self.nnz - drop))
+        kept = select(drop_score, self.nnz - drop)
+        del drop_score  # it is as large as the weights
+        left = self.keep(kept)
+        del kept
         grown = grow(left, drop if births is None else births)
-        return positions.union(left.index, grown.to(left.index.dtype))
+        room = positions.lasting(left.nnz + grown.numel(), left.index.dtype, left.index.device)
+        return positions.union(left.index, grown.to(left.index.dtype), room)
 
     def keep(self, kept: Tensor) -> Site:
         """The site with these of its active weights alone (places in `index`, ascending); the others may grow again."""
         return self._only(kept, self._rivals(kept))
 
     def _only(self, kept: Tensor, candidates: Candidates | None) -> Site:
-        grad, moment = (None if signal is None else signal.index_select(0, kept) for signal in (self.grad, self.moment))
-        index, weight = self.index.index_select(0, kept), self.weight.index_select(0, kept)
+        grad, moment = (None if s is None else positions.taken(s, kept) for s in (self.grad, self.moment))
+        index, weight = positions.taken(self.index, kept), positions.taken(self.weight, kept)
         return replace(self, index=index, weight=weight, grad=grad, moment=moment, candidates=candidates)
 
     def _rivals(self, kept: Tensor) -> Candidates | None:

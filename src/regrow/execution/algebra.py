@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regrow.execution import native
+from regrow.execution import native, scratch
 
 Result = Any
 """What the plain function returns, or NotImplemented."""
@@ -29,10 +29,18 @@ def _installed() -> bool:
     return files(__package__).joinpath(native.NAME).is_file()
 
 
+def room(n: int, dtype: torch.dtype, device: torch.device) -> Result:
+    return scratch.passing(n, dtype) if device.type == "cpu" else NotImplemented
+
+
+def lasting(n: int, dtype: torch.dtype, device: torch.device) -> Result:
+    return scratch.lasting(n, dtype) if device.type == "cpu" else NotImplemented
+
+
 def sources(old: Tensor, new: Tensor) -> Result:
     if not _serves(old, new):
         return NotImplemented
-    found = torch.empty(new.numel(), dtype=torch.int32)
+    found = scratch.passing(new.numel(), torch.int32)
     _match(old, new, found)
     return found
 
@@ -49,26 +57,36 @@ def _match(old: Tensor, new: Tensor, found: Tensor | None) -> Any:
     return native.call("sources", *_set(old), *_set(new.to(old.dtype)), _wide(old), found, torch.get_num_threads())
 
 
-def carry(values: Tensor, source: Tensor, fresh: float) -> Result:
-    if not _serves(values, source) or values.itemsize not in (2, 4, 8) or values.numel() == 0:
+def carry(values: Tensor, source: Tensor, fresh: float, into: Tensor | None = None) -> Result:
+    carried = values.new_empty(source.numel()) if into is None else into
+    if not _serves(values, source, carried) or values.itemsize not in (2, 4, 8) or values.numel() == 0:
         return NotImplemented
-    carried, default = values.new_empty(source.numel()), values.new_tensor(fresh)
+    default = values.new_tensor(fresh)
     native.call("carry", values, *_set(source), values.itemsize, default, carried, torch.get_num_threads())
     return carried
 
 
-def union(a: Tensor, b: Tensor) -> Result:
+def union(a: Tensor, b: Tensor, into: Tensor | None = None) -> Result:
     if not _serves(a, b):
         return NotImplemented
-    both = a.new_empty(a.numel() + b.numel())
+    both = a.new_empty(a.numel() + b.numel()) if into is None else into
     total = native.call("union", *_set(a), *_set(b.to(a.dtype)), _wide(a), both, torch.get_num_threads())
-    return both if total == both.numel() else both[:total].clone()
+    return both if total == both.numel() else both[:total].clone() if into is None else both[:total]
+
+
+def distinct(positions: Tensor) -> Result:
+    if not _serves(positions) or positions.dtype is not torch.int64 or positions.numel() == 0:
+        return NotImplemented
+    place = scratch.passing(positions.numel(), torch.int64)
+    n = native.call("distinct", *_set(positions), int(positions.max()), place, torch.get_num_threads())
+    native.done(n < 0)
+    return positions[:n]
 
 
 def absent(positions: Tensor, ranks: Tensor) -> Result:
     if not _serves(positions, ranks):
         return NotImplemented
-    found = torch.empty_like(ranks)
+    found = scratch.passing(ranks.numel(), ranks.dtype)
     native.call("absent", *_set(positions), *_set(ranks), _wide(positions), found, torch.get_num_threads())
     return found
 
@@ -76,7 +94,7 @@ def absent(positions: Tensor, ranks: Tensor) -> Result:
 def mark(table: Tensor, positions: Tensor) -> Result:
     if not _serves(table, positions):
         return NotImplemented
-    return native.call("mark", table, *_set(positions), _wide(positions))
+    return native.call("mark", table, *_set(positions), _wide(positions), torch.get_num_threads())
 
 
 def listed(table: Tensor, n: int, dtype: torch.dtype) -> Result:
@@ -90,7 +108,7 @@ def listed(table: Tensor, n: int, dtype: torch.dtype) -> Result:
 def highest(score: Tensor, n: int) -> Result:
     if not _serves(score) or score.dtype is not torch.float32:
         return NotImplemented
-    chosen = torch.empty(n, dtype=torch.int64)
+    chosen = scratch.passing(n, torch.int64)
     native.done(native.call("select", *_set(score), n, chosen, torch.get_num_threads()))
     return chosen
 
@@ -114,4 +132,7 @@ def _wide(positions: Tensor) -> bool:
     return positions.dtype is torch.int64
 
 
-KERNELS = {f.__name__: f for f in (sources, contains, common, carry, union, absent, mark, listed, highest, rivals)}
+KERNELS = {
+    f.__name__: f
+    for f in (room, lasting, sources, contains, common, carry, union, distinct, absent, mark, listed, highest, rivals)
+}

@@ -38,6 +38,7 @@ class MaskedBackend:
         self._needs: frozenset[str] = frozenset()
         self._births: Mapping[str, int] = {}
         self._fresh = {} if optimizer is None else {id(w.parameter): self._probe(optimizer, w) for w in self._weights}
+        self.topology = topology
         self.commit(topology)
         for weight in self._weights:
             weight.watch()
@@ -65,7 +66,8 @@ class MaskedBackend:
             weight.mask_grad()
 
     @torch.no_grad()
-    def commit(self, topology: Topology, reborn: Mapping[str, Tensor] | None = None) -> None:
+    def commit(self, topology: Topology, reborn: Mapping[str, Tensor] | None = None) -> int:
+        new = topology.nnz - topology.common(self.topology)
         old = [weight.mask for weight in self._weights]
         self.restore(topology, self.buffers())
         for weight, before in zip(self._weights, old, strict=True):
@@ -75,6 +77,7 @@ class MaskedBackend:
             weight.mask_grad()
             for key, value in self._state(parameter).items():
                 staying.keep(value, rest=self._fresh[id(parameter)][key])
+        return new
 
     @torch.no_grad()
     def project(self) -> None:

@@ -137,9 +137,9 @@ def _kind(x: Tensor) -> tuple[bool, int]:
     return x.dtype is torch.bfloat16, torch.get_num_threads()
 
 
-def _matrix(index: Index, values: Tensor) -> tuple[int, int, int, int, int]:
+def _matrix(index: Index, values: Tensor) -> tuple[int, bool, int, int, int, int]:
     table, (out, width) = index
-    return table.data_ptr(), out, width, values.shape[0], values.data_ptr()
+    return table.data_ptr(), table.dtype is torch.int16, out, width, values.shape[0], values.data_ptr()
 
 
 def _batch(x: Tensor) -> tuple[int, bool]:
@@ -203,8 +203,8 @@ def _grid(x: Tensor) -> tuple[bool, int, int, int]:
 
 def index(positions: Tensor, shape: tuple[int, int], table: Tensor) -> None:
     """Fill the table of an `Index` from ascending flat positions [nnz], int32 or int64."""
-    wide = positions.dtype is torch.int64
-    done(_library().regrow_index(_at(positions), wide, positions.numel(), *shape, _at(table), torch.get_num_threads()))
+    known = _at(positions), positions.dtype is torch.int64, positions.numel(), *shape
+    done(_library().regrow_index(*known, table.dtype is torch.int16, _at(table), torch.get_num_threads()))
 
 
 def pack(active: Tensor) -> Tensor:
@@ -268,7 +268,7 @@ def _find() -> CDLL | None:
         raise RegrowError(
             "regrow's compiled kernels are of another version than its Python code: install regrow again."
         )
-    matrix: list[Any] = [at, long, long, long, at]
+    matrix: list[Any] = [at, c_int, long, long, long, at]
     batch: list[Any] = [at, c_int]
     work: list[Any] = [c_int, long, c_int]
     library.regrow_product.argtypes = [*matrix, at, *batch, at, *work]
@@ -284,17 +284,18 @@ def _find() -> CDLL | None:
     library.regrow_batch_norm.argtypes = [at, at, at, at, c_float, c_int, c_int, at, at, at, *grid]
     back = library.regrow_batch_norm_gradients
     back.argtypes = [at, at, at, at, at, at, at, c_float, c_int, at, at, at, at, *grid]
-    library.regrow_index.argtypes = [at, c_int, long, long, long, at, c_int]
+    library.regrow_index.argtypes = [at, c_int, long, long, long, c_int, at, c_int]
     library.regrow_sources.argtypes = library.regrow_union.argtypes = [at, long, at, long, c_int, at, c_int]
     library.regrow_absent.argtypes = [at, long, at, long, c_int, at, c_int]
     library.regrow_carry.argtypes = [at, at, long, c_int, at, at, c_int]
-    library.regrow_mark.argtypes = [at, at, long, c_int]
+    library.regrow_mark.argtypes = [at, at, long, c_int, c_int]
+    library.regrow_distinct.argtypes = [at, long, long, at, c_int]
     library.regrow_list.argtypes = [at, long, c_int, at, c_int]
     library.regrow_floor.argtypes, library.regrow_floor.restype = [at, long, long, c_int], c_float
     library.regrow_select.argtypes = [at, long, long, at, c_int]
     library.regrow_above.argtypes = [at, long, at, long, c_int, c_float, at, at, c_int]
     library.regrow_rivals.argtypes = [at, long, at, long, long, at, long, c_int, c_float, at, at, long, c_int]
-    for count in ("regrow_sources", "regrow_union", "regrow_mark", "regrow_above", "regrow_rivals"):
+    for count in ("regrow_sources", "regrow_union", "regrow_distinct", "regrow_mark", "regrow_above", "regrow_rivals"):
         getattr(library, count).restype = long
     library.regrow_transpose.argtypes = [at, long, long, at, c_int, c_int]
     return library

@@ -16,6 +16,7 @@ from regrow.core.errors import RegrowError
 from regrow.execution import native, reference
 from regrow.execution.index import Index
 from regrow.execution.once import once
+from regrow.execution.scratch import lasting
 
 torch.library.define("regrow::lanes", "(Tensor x) -> Tensor")
 torch.library.define(
@@ -107,9 +108,10 @@ def _gradients(
         return _tensors(x, None if dx is None else _gradient_of(x, need_values).copy_(dx), *others)
     x = _dense(x)
     dx = _gradient_of(x, need_values) if need_x else None
-    room = torch.empty if x.shape[0] else torch.zeros  # of no samples, the gradient is zero
-    dw = room(values.shape) if need_values else None
-    db = room(grad.shape[1]) if need_bias else None
+    dw = lasting(values.shape[0], torch.float32) if need_values else None
+    db = torch.empty(grad.shape[1]) if need_bias else None
+    if not x.shape[0]:  # of no samples, the gradient is zero
+        torch._foreach_zero_([part for part in (dw, db) if part is not None])
     native.gradients(index, _single(values), _panel(grad), x, dx, dw, db)
     return _tensors(x, dx, *(None if part is None else part.to(values.dtype) for part in (dw, db)))
 
@@ -146,7 +148,7 @@ def _gradient_of(x: Tensor, with_values: bool) -> Tensor:
 def _check(index: Index, values: Tensor, bias: Tensor | None) -> None:
     """The kernels trust sizes; nothing else stands between a wrong one and foreign memory."""
     out, width = index.shape
-    if index.table.shape[0] != out + width + 2 + 3 * values.shape[0]:
+    if not index.fits(values.shape[0]):
         raise RegrowError(
             f"an index of {index.table.shape[0]} entries does not belong to {values.shape[0]} values of a "
             f"[{out}, {width}] matrix: are features and connections as many as the layer's?"

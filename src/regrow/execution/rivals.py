@@ -9,6 +9,7 @@ from torch import Tensor
 
 from regrow.execution import native
 from regrow.execution.ops import lanes
+from regrow.execution.scratch import passing
 
 _SAMPLE = 1 << 16
 """Entries that are looked at first, to guess how large the largest are."""
@@ -34,10 +35,10 @@ def of_product(grad: Tensor, x: Tensor, active: Tensor, k: int) -> tuple[Tensor,
     total = grad.shape[1] * x.shape[1]
     apart = max(1, isqrt(total // _SAMPLE))  # rows differ in scale, and so do columns: some of each
     sample = grad[:, ::apart].t() @ x[:, ::apart]
-    want, room = _MORE * k + 16, 4 * k + 64
+    want, room = _MORE * k + 16, 3 * k + 64
     while True:
         bound = _bound(sample, int(want * sample.numel() / total) + 1)
-        position, size = active.new_empty(room), torch.empty(room)
+        position, size = passing(room, active.dtype), passing(room, torch.float32)
         n = native.rivals(grad, x, active, bound, position, size)
         if n > room:
             room = n

@@ -64,10 +64,10 @@ class SparseBackend:
         """None exist outside the topology."""
 
     @torch.no_grad()
-    def commit(self, topology: Topology, reborn: Mapping[str, Tensor] | None = None) -> None:
-        for weight in self._weights.values():
-            weight.move(topology, reborn or {})
+    def commit(self, topology: Topology, reborn: Mapping[str, Tensor] | None = None) -> int:
+        new = sum(weight.move(topology, reborn or {}) for weight in self._weights.values())
         self.topology = topology
+        return new
 
     def project(self) -> None:
         """No weights exist outside the topology."""
@@ -76,7 +76,7 @@ class SparseBackend:
     def settle(self) -> None:
         self._passes.step()
         for weight in self._weights.values():
-            weight.layer.loaded = None
+            weight.settle()
             if "dense_moment" in self._needs:
                 weight.remember()
 

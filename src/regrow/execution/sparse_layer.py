@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from math import prod
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from regrow.core.errors import RegrowError
 from regrow.core.topology import Shape
 from regrow.execution.held import AS_HELD
 from regrow.execution.index import Index
+from regrow.execution.scratch import lasting, release
 from regrow.execution.stand_in import empty
 
 Layer = TypeVar("Layer", bound="SparseLayer")
@@ -38,6 +39,8 @@ class SparseLayer(nn.Module):
     """Is it under a sparsifier?"""
     plain: type[nn.Module]
     """What it was, and is again when it leaves."""
+    narrow: ClassVar[bool] = False
+    """Do its kernels take a narrow index?"""
 
     @property
     @abstractmethod
@@ -54,7 +57,8 @@ class SparseLayer(nn.Module):
         was = type(layer)
         layer.__class__ = cls
         assert isinstance(layer, cls)
-        refit(layer.weight, layer.weight.detach().reshape(-1)[at])
+        weight = layer.weight.detach()
+        refit(layer.weight, lasting(at.numel(), weight.dtype).copy_(weight.reshape(-1)[at]))
         layer._begin(at, was)
         return layer
 
@@ -74,12 +78,13 @@ class SparseLayer(nn.Module):
 
     def _begin(self, at: Tensor, plain: type[nn.Module]) -> None:
         self.plain = plain
-        self.index = Index.of(self.placed(at), self.matrix)
+        self.index = Index.of(self.placed(at), self.matrix, self.narrow)
         self.loaded, self.held = None, False
 
     def leave(self) -> nn.Module:
         """The plain layer again, with exact zeros."""
         refit(self.weight, self.dense(self.weight.detach()))
+        release()
         plain = self.plain
         for own in _OWN:
             delattr(self, own)
@@ -98,8 +103,9 @@ class SparseLayer(nn.Module):
             self.index.refill(self.placed(at))
             self.weight.copy_(values)
         else:
-            self.index = Index.of(self.placed(at), self.matrix)
+            self.index = Index.of(self.placed(at), self.matrix, self.narrow)
             refit(self.weight, values)
+            release()
 
     def dense(self, values: Tensor, elsewhere: float = 0.0) -> Tensor:
         """Of the shape of the dense weight: these values [nnz] where weights survive, another elsewhere.

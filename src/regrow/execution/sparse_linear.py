@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -28,6 +29,7 @@ class SparseLinear(SparseLayer, nn.Linear):
     """
 
     weight: nn.Parameter
+    narrow: ClassVar[bool] = True
 
     def __init__(
         self, in_features: int, out_features: int, nnz: int, bias: bool = True, generator: Generator | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import prod
@@ -18,6 +19,7 @@ from regrow.core.topology import Topology
 from regrow.execution.optimizers import decay_of, first_moment, group_of
 from regrow.execution.parts import Part
 from regrow.execution.passes import Passes
+from regrow.execution.scratch import passing
 from regrow.execution.sparse_layer import SparseLayer
 from regrow.execution.sparse_sites import sparse_kind
 from regrow.execution.witness import Witness
@@ -28,6 +30,12 @@ Change = Callable[[Tensor, float], Tensor]
 
 _CROWD = 2
 """Candidates, in multiples of those wanted, from which on the worse ones are dropped before the end."""
+
+
+_CHANGED = (
+    "gradients were clipped or scaled before a topology update, where no step before did that: this update compares "
+    "what it drops, as it is now, with candidates as they were. Later updates compare as both were."
+)
 
 
 class SparseWeight:
@@ -52,6 +60,7 @@ class SparseWeight:
         at = self._cover(topology)
         self.moment: Tensor | None = None
         self._raw: Tensor | None = None  # the gradient as it arrived: before clipping and unscaling
+        self._arrived, self._lent = 0, False  # its version then; is it the very one that the optimizer sees?
         self._built = isinstance(layer, SparseLayer)
         if isinstance(layer, SparseLayer):
             self.layer, self.at = layer, layer.positions().to(at.dtype)
@@ -109,6 +118,7 @@ class SparseWeight:
         before = self.parameter.grad
         goes_on = before is not None and bool(before.any())
         self._passes.note(goes_on)
+        self._arrived = grad._version
         if self.wanted:
             with torch.autocast("cpu", enabled=False):
                 self._take_in(grad.detach(), goes_on)
@@ -116,7 +126,11 @@ class SparseWeight:
     @torch.no_grad()
     def _take_in(self, grad: Tensor, goes_on: bool) -> None:
         afresh = self._raw is None or not goes_on
-        self._raw = grad.clone() if afresh or self._raw is None else self._raw + grad
+        self._lent = afresh and self._births is not None and self._passes.untouched  # or clipping would change it
+        if self._lent:
+            self._raw = grad
+        else:
+            self._raw = grad.clone() if afresh or self._raw is None else self._raw + grad
         if self.layer.whole:  # this is the dense gradient
             self.witness.hold(self._raw.view(-1, self.width))
         else:
@@ -131,7 +145,11 @@ class SparseWeight:
 
     def grad(self, raw: bool) -> Tensor:
         """The gradient at the active weights: in the scale of the dense one, or as the optimizer sees it."""
-        grad = self._raw if raw and self._raw is not None else self.parameter.grad
+        if raw and self._raw is not None:
+            if self._lent and self._raw._version != self._arrived:
+                warnings.warn(_CHANGED, RuntimeWarning, stacklevel=2)
+            return self._raw
+        grad = self.parameter.grad
         return torch.zeros_like(self.parameter) if grad is None else grad.detach()
 
     def first_moment(self, dense: bool) -> Tensor:
@@ -175,6 +193,12 @@ class SparseWeight:
         found = pattern.collect(block, at, k, above)
         return Candidates(found.position + (first - part.start), found.score)
 
+    def settle(self) -> None:
+        """After a step."""
+        self.layer.loaded = None
+        if self.parameter.grad is not None and self.parameter.grad._version != self._arrived:
+            self._passes.change()
+
     def remember(self) -> None:
         """moment <- decay moment + g, with g in the scale the optimizer saw (unscaled, clipped).
 
@@ -188,24 +212,32 @@ class SparseWeight:
             self.moment = dense if self.moment is None else self.moment * self._decay() + dense
         self.forget()
 
-    def move(self, topology: Topology, reborn: Mapping[str, Tensor]) -> None:
-        """To another topology: what stays keeps value and state, births start at zero and fresh."""
+    def move(self, topology: Topology, reborn: Mapping[str, Tensor]) -> int:
+        """To another topology: what stays keeps value and state, births start at zero and fresh. How many are new."""
         again = [reborn[part.name] + part.start for part in self.parts if part.name in reborn]
-        self._move(self._cover(topology), torch.cat(again) if again else None)
+        return self._move(self._cover(topology), torch.cat(again) if again else None)
 
-    def _move(self, at: Tensor, reborn: Tensor | None) -> None:
+    def _move(self, at: Tensor, reborn: Tensor | None) -> int:
         if reborn is None and torch.equal(at, self.at):
-            return
-        change = self._change(at, reborn)
-        self._carry(change, partial(self.layer.move, at, change(self.parameter.detach(), 0.0)))
+            return 0
+        source = positions.sources(self.at, at)
+        new = int((source < 0).count_nonzero())
+        if reborn is not None:
+            source.masked_fill_(positions.contains(reborn, at), -1)
+        change = _through(source, self.parameter)
+        self._carry(change, lambda: self.layer.move(at, change(self.parameter.detach(), 0.0)))
         self.at = at
+        return new
 
     def adopt(self, topology: Topology) -> None:
         """The topology of a checkpoint, whose optimizer state the caller loads."""
         at = self._cover(topology)
         loaded, self.layer.loaded = self.layer.loaded, None
         weight = self.parameter.detach()
-        values = self._change(at, None)(weight, 0.0) if loaded is None else loaded.reshape(-1)[at].to(weight)
+        if loaded is None:
+            values = positions.carry(weight, positions.sources(self.at, at), 0.0)
+        else:
+            values = loaded.reshape(-1)[at].to(weight)
         self.layer.move(at, values)
         self.parameter.grad, self.at = None, at
         self.forget()
@@ -218,13 +250,6 @@ class SparseWeight:
         self.layer.held = False
         if not self._built:
             self._carry(self.layer.dense, self.layer.leave)
-
-    def _change(self, at: Tensor, reborn: Tensor | None) -> Change:
-        """What takes a vector over the old positions to one over the new."""
-        source = positions.sources(self.at, at)
-        if reborn is not None:
-            source.masked_fill_(positions.contains(reborn, at), -1)
-        return lambda values, fresh: positions.carry(values, source, fresh)
 
     def _carry(self, change: Change, swap: Callable[[], object]) -> None:
         """Take gradient and optimizer state through `change`, one after another, while `swap` does its part to the
@@ -249,14 +274,26 @@ class SparseWeight:
         return decay_of(group or {})
 
 
+def _through(source: Tensor, like: Tensor) -> Change:
+    """What takes vectors to where `source` has them. What it gives lasts until the next call, if it is as long."""
+    room = passing(source.numel(), like.dtype) if source.numel() == like.numel() else None
+
+    def change(values: Tensor, fresh: float) -> Tensor:
+        fits = room is not None and room.dtype is values.dtype
+        return positions.carry(values, source, fresh, room if fits else None)
+
+    return change
+
+
 def _into(old: Tensor, new: Tensor) -> Tensor:
     return old.copy_(new) if old.shape == new.shape else new
 
 
 def _best(found: list[Candidates], k: int) -> Candidates:
     """The k best of all, which lie at ascending positions."""
-    position, score = torch.cat([some.position for some in found]), torch.cat([some.score for some in found])
-    if score.numel() <= k:
-        return Candidates(position, score)
-    chosen = select(score, k)
-    return Candidates(position[chosen], score[chosen])
+    if len(found) == 1:
+        position, score = found[0].position, found[0].score
+    else:
+        position, score = torch.cat([some.position for some in found]), torch.cat([some.score for some in found])
+    chosen = select(score, min(k, score.numel()))
+    return Candidates(positions.taken(position, chosen), positions.taken(score, chosen))

@@ -289,10 +289,10 @@ class Sparsifier:
         sites = {name: self._equipped(site, step) for name, site in self._moving().items()}
         new = old.replaced(self.method.update(sites, self._agenda.clock(step), self._fraction(step)))
         self._tally.count(old, step)
-        self.backend.commit(new)
+        grown = self.backend.commit(new)
         self._explored.add(self.topology)
         self._exploration = None
-        self.last_update = {"step": step, "grown": new.nnz - new.common(old), "nnz": new.nnz}
+        self.last_update = {"step": step, "grown": grown, "nnz": new.nnz}
         check_ranks(self.topology, self.step)
         return True
 

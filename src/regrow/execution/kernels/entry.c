@@ -102,31 +102,33 @@ static int product(const kernels *with, const matrix *w, const float *bias, batc
 }
 
 /* The matrix [out][width] of an index table (see index.py), and its transpose. */
-static matrix by_rows(const int32_t *index, int64_t out, int64_t width, const float *values) {
-    return (matrix){out, width, index, index + out + 1, 0, values};
+static matrix by_rows(const int32_t *index, int narrow, int64_t out, int64_t width, int64_t nnz, const float *values) {
+    if (!narrow) return (matrix){out, width, PLAIN, index, index + out + 1, 0, values};
+    return (matrix){out, width, NARROW, index, index + out + 1 + width + 1 + nnz, 0, values};
 }
 
-static matrix by_columns(const int32_t *index, int64_t out, int64_t width, int64_t nnz, const float *values) {
+static matrix by_columns(const int32_t *index, int narrow, int64_t out, int64_t width, int64_t nnz, const float *values) {
+    if (narrow) return (matrix){width, out, NARROW_TURNED, index + out + 1, index + out + 1 + width + 1, index, values};
     const int32_t *pointers = index + out + 1 + nnz, *rows = pointers + width + 1;
-    return (matrix){width, out, pointers, rows, rows + nnz, values};
+    return (matrix){width, out, TURNED, pointers, rows, rows + nnz, values};
 }
 
 /* y [out][n] = w x + bias (or null); x [width][n] or, in rows, [n][width]. Activations are bfloat16 if `half`, else
    float; all else is float. */
-EXPORT int regrow_product(const int32_t *index, int64_t out, int64_t width, int64_t nnz, const float *values,
-                          const float *bias, void *x, int rows, void *y, int half, int64_t n, int threads) {
-    const matrix w = by_rows(index, out, width, values);
-    (void)nnz;
+EXPORT int regrow_product(const int32_t *index, int narrow, int64_t out, int64_t width, int64_t nnz,
+                          const float *values, const float *bias, void *x, int rows, void *y, int half, int64_t n,
+                          int threads) {
+    const matrix w = by_rows(index, narrow, out, width, nnz, values);
     return product(half ? chosen.half : chosen.whole, &w, bias, (batch){x, rows}, y, n, threads);
 }
 
 /* Of y = w x + bias, from g and x, each in lanes or in rows: dx as x is, or in lanes without dw; dw [nnz]; db [out];
    each may be null. */
-EXPORT int regrow_gradients(const int32_t *index, int64_t out, int64_t width, int64_t nnz, const float *values, void *g,
-                            int g_rows, void *x, int x_rows, void *dx, float *dw, float *db, int half, int64_t n,
+EXPORT int regrow_gradients(const int32_t *index, int narrow, int64_t out, int64_t width, int64_t nnz,
+                            const float *values, void *g, int g_rows, void *x, int x_rows, void *dx, float *dw, float *db, int half, int64_t n,
                             int threads) {
     const kernels *with = half ? chosen.half : chosen.whole;
-    const matrix w = by_columns(index, out, width, nnz, values);
+    const matrix w = by_columns(index, narrow, out, width, nnz, values);
     const batch grad = {g, g_rows}, input = {x, x_rows};
     int failed = dx && !dw ? product(with, &w, 0, grad, dx, n, threads) : 0;
 #pragma omp parallel num_threads(nnz * n < WORTH ? 1 : threads) reduction(| : failed)

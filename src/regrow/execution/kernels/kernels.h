@@ -4,13 +4,37 @@
 
 #include <stdint.h>
 
+/* How the entries of a sparse matrix are listed: see index.py. TURNED: of a matrix that is the transpose of what its
+   values are sorted by; NARROW: of one of at most 2^16 rows and columns. */
+enum { PLAIN, TURNED, NARROW, NARROW_TURNED };
+
 /* A sparse matrix by rows: row o owns entries pointers[o] .. pointers[o + 1] of `columns`, ascending within the row.
-   Entry k has the value values[k], or values[order[k]] for a matrix that is the transpose of what `values` is sorted by. */
+   Entry k has the value values[k], or, if turned, values[order[k]], or values[starts[column] + place]. */
 typedef struct {
     int64_t rows, width;
-    const int32_t *pointers, *columns, *order;
+    int kind;
+    const int32_t *pointers;
+    const void *columns;     /* int32; narrow: uint16; narrow and turned: uint32, a column, and below it a place */
+    const int32_t *order;    /* or `starts` */
     const float *values;
 } matrix;
+
+/* The column of entry k. */
+static inline __attribute__((always_inline)) int32_t column_at(const int kind, const void *columns, int32_t k) {
+    if (kind == NARROW) return ((const uint16_t *)columns)[k];
+    if (kind == NARROW_TURNED) return ((const uint32_t *)columns)[k] >> 16;
+    return ((const int32_t *)columns)[k];
+}
+
+/* Where its value is. */
+static inline __attribute__((always_inline)) int32_t value_at(const int kind, const void *columns, const int32_t *order,
+                                                              int32_t k) {
+    if (kind == NARROW_TURNED) {
+        const uint32_t both = ((const uint32_t *)columns)[k];
+        return order[both >> 16] + (both & 0xffff);
+    }
+    return kind == TURNED ? order[k] : k;
+}
 
 /* Activations: in lanes, or, if `rows`, [n][features], which a thread lays into lanes for itself, tile by tile. */
 typedef struct {

@@ -18,9 +18,10 @@ INLINE void store_one(element *to, float v) {
 }
 
 /* One lane: sums run along the row. */
-static void product_one(const matrix *w, int64_t first, int64_t last, const float *bias, const element *restrict x,
+INLINE void product_one(const int kind, const matrix *w, int64_t first, int64_t last, const float *bias, const element *restrict x,
                         element *restrict y) {
-    const int32_t *restrict columns = w->columns, *restrict order = w->order;
+    const void *restrict columns = w->columns;
+    const int32_t *restrict order = w->order;
     const float *restrict values = w->values;
     for (int64_t o = first; o < last; o++) {
         const int32_t end = w->pointers[o + 1];
@@ -28,8 +29,8 @@ static void product_one(const matrix *w, int64_t first, int64_t last, const floa
         float part[8] = {bias ? bias[o] : 0};
         for (; k + 8 <= end; k += 8)
             UNROLL for (int j = 0; j < 8; j++)
-                part[j] += values[order ? order[k + j] : k + j] * load_one(x + columns[k + j]);
-        for (; k < end; k++) part[0] += values[order ? order[k] : k] * load_one(x + columns[k]);
+                part[j] += values[value_at(kind, columns, order, k + j)] * load_one(x + column_at(kind, columns, k + j));
+        for (; k < end; k++) part[0] += values[value_at(kind, columns, order, k)] * load_one(x + column_at(kind, columns, k));
         store_one(y + o, ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7])));
     }
 }
@@ -43,10 +44,22 @@ static element *elements_of(int32_t *cursor, int64_t rows) {
     return (element *)((char *)cursor + lines(rows * sizeof *cursor));
 }
 
+#define OF_KIND(WITH, ...)                                       \
+    switch (w->kind) {                                           \
+    case PLAIN: WITH(PLAIN, ##__VA_ARGS__); break;               \
+    case TURNED: WITH(TURNED, ##__VA_ARGS__); break;             \
+    case NARROW: WITH(NARROW, ##__VA_ARGS__); break;             \
+    default: WITH(NARROW_TURNED, ##__VA_ARGS__);                 \
+    }
 #define EACH(WITH) WITH(1) WITH(2) WITH(3) WITH(4) WITH(5) WITH(6) WITH(7) WITH(8)
 
 static int product(const matrix *w, int64_t first, int64_t last, const float *bias, batch x, void *to, int64_t n) {
-    if (n == 1) return product_one(w, first, last, bias, x.at, to), 0;
+    if (n == 1) {
+#define WITH(kind) product_one(kind, w, first, last, bias, x.at, to)
+        OF_KIND(WITH)
+#undef WITH
+        return 0;
+    }
     const batch y = {to, 0};
     const int64_t rows = last - first, own = room_for(x, w->width, n, VW, TILE * VW);
     int32_t *cursor = scratch(rows, own + room_for(y, rows, n, VW, TILE * VW));
@@ -56,13 +69,14 @@ static int product(const matrix *w, int64_t first, int64_t last, const float *bi
         const span s = span_of(n, at, VW, TILE * VW);
         const panel in = take(x, w->width, s, 0, w->width, room), out = place(y, s, first, room + own);
         switch (s.wide / VW) {
-#define WITH(R)                                                                  \
-    case R:                                                                      \
-        if (w->order) product_tile(R, 1, w, first, last, bias, in, out, cursor); \
-        else product_tile(R, 0, w, first, last, bias, in, out, cursor);          \
+#define TILE_OF(kind, R) product_tile(R, kind, w, first, last, bias, in, out, cursor)
+#define WITH(R)              \
+    case R:                  \
+        OF_KIND(TILE_OF, R); \
         break;
             EACH(WITH)
 #undef WITH
+#undef TILE_OF
         }
         give(y, w->rows, s, first, last, out);
     }
@@ -83,14 +97,18 @@ static int gradients(const matrix *w, int64_t first, int64_t last, batch g, batc
             end = as_it_is(x, s) || c + CHUNK > last ? last : c + CHUNK;
             const panel held = take(x, w->rows, s, c, end, room + all), out = place(dx, s, c, room + all + own);
             switch (s.wide / VW) {
-#define WITH(R)                                                                      \
-    case R:                                                                          \
-        if (R > HELD) __builtin_unreachable();                                       \
-        if (to) gradients_tile(R, 1, w, c, end, in, held, out, dw, at == 0, cursor); \
-        else gradients_tile(R, 0, w, c, end, in, held, out, dw, at == 0, cursor);    \
+#define TILE_OF(R, kind)                                                                   \
+    if (to) gradients_tile(R, kind, 1, w, c, end, in, held, out, dw, at == 0, cursor); \
+    else gradients_tile(R, kind, 0, w, c, end, in, held, out, dw, at == 0, cursor)
+#define WITH(R)                                                   \
+    case R:                                                       \
+        if (R > HELD) __builtin_unreachable();                    \
+        if (w->kind == TURNED) { TILE_OF(R, TURNED); }            \
+        else { TILE_OF(R, NARROW_TURNED); }                       \
         break;
                 EACH(WITH)
 #undef WITH
+#undef TILE_OF
             }
             if (to) give(dx, w->rows, s, c, end, out);
         }

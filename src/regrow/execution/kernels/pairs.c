@@ -40,19 +40,19 @@ INLINE __m512i next_two(const uint16_t *weights) {
     return _mm512_set1_epi32(both);
 }
 
-INLINE void product_row(const int R, const matrix *w, int32_t k, int32_t end, const uint16_t *weights, float bias, panel x,
+INLINE void product_row(const int R, const int kind, const matrix *w, int32_t k, int32_t end, const uint16_t *weights, float bias, panel x,
                         uint16_t *y) {
-    const int32_t *columns = w->columns;
+    const void *columns = w->columns;
     sum total[TILE];
     UNROLL for (int r = 0; r < R; r++) total[r] = (sum){_mm512_set1_ps(bias), _mm512_set1_ps(bias)};
     for (; k + 1 < end; k += 2, weights += 2) {
-        const uint16_t *a = lane(x.at, columns[k] * x.apart), *b = lane(x.at, columns[k + 1] * x.apart);
+        const uint16_t *a = lane(x.at, column_at(kind, columns, k) * x.apart), *b = lane(x.at, column_at(kind, columns, k + 1) * x.apart);
         const __m512i pair = next_two(weights);
         UNROLL for (int r = 0; r < R; r++)
             total[r] = add_pair(total[r], load32(a + r * LANES), load32(b + r * LANES), pair);
     }
     if (k < end) {
-        const uint16_t *a = lane(x.at, columns[k] * x.apart);
+        const uint16_t *a = lane(x.at, column_at(kind, columns, k) * x.apart);
         const __m512i none = _mm512_setzero_si512(), single = two(weights[0], 0);
         UNROLL for (int r = 0; r < R; r++) total[r] = add_pair(total[r], load32(a + r * LANES), none, single);
     }
@@ -60,14 +60,15 @@ INLINE void product_row(const int R, const matrix *w, int32_t k, int32_t end, co
 }
 
 /* `some` (1 .. 4) entries: adds to dx, if `with_dx`; returns the sums for dw. */
-INLINE four gradients_step(const int R, const int with_dx, const int some, const int32_t *rows, const int32_t *order,
-                           const uint16_t *weights, panel g,                           const __m512i *held, sum *dx) {
+INLINE four gradients_step(const int R, const int kind, const int with_dx, const int some, const void *rows, int32_t k,
+                           const int32_t *at, const uint16_t *weights, panel g, const __m512i *held, sum *dx) {
     const __m512i none = _mm512_setzero_si512();
     __m512 dots[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
     UNROLL for (int j = 0; j < some; j += 2) {
         const int both = j + 1 < some;
-        const uint16_t *a = lane(g.at, rows[j] * g.apart), *b = both ? lane(g.at, rows[j + 1] * g.apart) : 0;
-        const __m512i pair = two(weights[order[j]], both ? weights[order[j + 1]] : 0);
+        const uint16_t *a = lane(g.at, column_at(kind, rows, k + j) * g.apart);
+        const uint16_t *b = both ? lane(g.at, column_at(kind, rows, k + j + 1) * g.apart) : 0;
+        const __m512i pair = two(weights[at[j]], both ? weights[at[j + 1]] : 0);
         UNROLL for (int r = 0; r < R; r++) {
             const __m512i p = load32(a + r * LANES), q = both ? load32(b + r * LANES) : none;
             dots[j] = dot(dots[j], held[r], p);
@@ -78,54 +79,64 @@ INLINE four gradients_step(const int R, const int with_dx, const int some, const
     return sums_of((vec)dots[0], (vec)dots[1], (vec)dots[2], (vec)dots[3]);
 }
 
-INLINE void write(float *dw, const int32_t *order, int some, four sums, int fresh) {
-    UNROLL for (int j = 0; j < some; j++) dw[order[j]] = fresh ? sums[j] : dw[order[j]] + sums[j];
+INLINE void write(float *dw, const int32_t *at, int some, four sums, int fresh) {
+    UNROLL for (int j = 0; j < some; j++) dw[at[j]] = fresh ? sums[j] : dw[at[j]] + sums[j];
 }
 
-INLINE void gradients_row(const int R, const int with_dx, const matrix *w, int32_t k, int32_t end, const uint16_t *weights, int fresh, panel g,
-                          const uint16_t *x, uint16_t *dx, float *dw) {
-    const int32_t *rows = w->columns, *order = w->order;
+INLINE void gradients_row(const int R, const int kind, const int with_dx, const matrix *w, int32_t k, int32_t end,
+                          const uint16_t *weights, int fresh, panel g, const uint16_t *x, uint16_t *dx, float *dw) {
+    const void *rows = w->columns;
+    const int32_t *order = w->order;
     __m512i held[TILE];
     sum total[TILE];
     UNROLL for (int r = 0; r < R; r++) {
         held[r] = load32(x + r * LANES);
         total[r] = (sum){_mm512_setzero_ps(), _mm512_setzero_ps()};
     }
-#define SOME(n) write(dw, order + k, n, gradients_step(R, with_dx, n, rows + k, order + k, weights, g, held, total), fresh)
-    for (; k + 3 < end; k += 4) SOME(4);
-    if (end - k == 1) SOME(1);
-    if (end - k == 2) SOME(2);
-    if (end - k == 3) SOME(3);
+#define SOME(n)                                                                                               \
+    {                                                                                                         \
+        int32_t at[n];                                                                                        \
+        UNROLL for (int j = 0; j < n; j++) at[j] = value_at(kind, rows, order, k + j);                        \
+        write(dw, at, n, gradients_step(R, kind, with_dx, n, rows, k, at, weights, g, held, total), fresh);   \
+    }
+    for (; k + 3 < end; k += 4) SOME(4)
+    if (end - k == 1) SOME(1)
+    if (end - k == 2) SOME(2)
+    if (end - k == 3) SOME(3)
 #undef SOME
     if (with_dx) UNROLL for (int r = 0; r < R; r++) store_sum(dx + r * LANES, total[r]);
 }
 
-/* In scratch: room for `elements`, then values first .. last, or those that `order` names, rounded. */
-static uint16_t *rounded(const float *values, const int32_t *order, int32_t first, int32_t last, int64_t elements) {
+/* In scratch: room for `elements`, then the values of entries first .. last, in the order of the entries if `ordered`,
+   rounded. */
+static uint16_t *rounded(const matrix *w, int ordered, int32_t first, int32_t last, int64_t elements) {
     uint16_t *room = regrow_scratch((elements + last - first) * sizeof(uint16_t)), *weights = room ? room + elements : 0;
     for (int32_t k = first; weights && k < last; k += 16) {
-        const __mmask16 some = last - k < 16 ? (1 << (last - k)) - 1 : 0xffff;
-        const __m512 whole =
-            order ? _mm512_mask_i32gather_ps(_mm512_setzero_ps(), some, _mm512_maskz_loadu_epi32(some, order + k), values, 4)
-                  : _mm512_maskz_loadu_ps(some, values + k);
-        _mm256_mask_storeu_epi16(weights + (k - first), some, (__m256i)_mm512_cvtneps_pbh(whole));
+        const int some = last - k < 16 ? last - k : 16;
+        const __mmask16 mask = (1 << some) - 1;
+        float own[16];
+        for (int j = 0; ordered && j < some; j++)
+            own[j] = w->values[w->kind == TURNED ? value_at(TURNED, w->columns, w->order, k + j)
+                                                 : value_at(NARROW_TURNED, w->columns, w->order, k + j)];
+        const __m512 whole = _mm512_maskz_loadu_ps(mask, ordered ? own : w->values + k);
+        _mm256_mask_storeu_epi16(weights + (k - first), mask, (__m256i)_mm512_cvtneps_pbh(whole));
     }
     return weights;
 }
 
-INLINE void product_tile(const int R, const matrix *w, int64_t first, int64_t last, const uint16_t *weights,
+INLINE void product_tile(const int R, const int kind, const matrix *w, int64_t first, int64_t last, const uint16_t *weights,
                          const float *bias, panel x, panel y) {
     const int32_t *pointers = w->pointers;
     for (int64_t o = first; o < last; o++)
-        product_row(R, w, pointers[o], pointers[o + 1], weights + (pointers[o] - pointers[first]), bias ? bias[o] : 0, x,
+        product_row(R, kind, w, pointers[o], pointers[o + 1], weights + (pointers[o] - pointers[first]), bias ? bias[o] : 0, x,
                     y.at + o * y.apart);
 }
 
-INLINE void gradients_tile(const int R, const int with_dx, const matrix *w, int64_t first, int64_t last, const uint16_t *weights, panel g,
+INLINE void gradients_tile(const int R, const int kind, const int with_dx, const matrix *w, int64_t first, int64_t last, const uint16_t *weights, panel g,
                            panel x, panel dx, float *dw, int fresh) {
     const int32_t *pointers = w->pointers;
     for (int64_t c = first; c < last; c++)
-        gradients_row(R, with_dx, w, pointers[c], pointers[c + 1], weights, fresh, g,
+        gradients_row(R, kind, with_dx, w, pointers[c], pointers[c + 1], weights, fresh, g,
                       x.at + c * x.apart, with_dx ? dx.at + c * dx.apart : 0, dw);
 }
 
@@ -150,17 +161,25 @@ static int product(const matrix *w, int64_t first, int64_t last, const float *bi
     const batch y = {to, 0};
     const int64_t rows = last - first, own = room_for(x, w->width, n, LANES, TILE * LANES);
     const int64_t elements = own + room_for(y, rows, n, LANES, TILE * LANES);
-    uint16_t *weights = rounded(w->values, w->order, w->pointers[first], w->pointers[last], elements);
+    const int turned = w->kind == TURNED || w->kind == NARROW_TURNED;
+    uint16_t *weights = rounded(w, turned, w->pointers[first], w->pointers[last], elements);
     if (!weights) return 1;
     uint16_t *room = weights - elements;
     for (int64_t at = 0; at < n; at += TILE * LANES) {
         const span s = span_of(n, at, LANES, TILE * LANES);
         const panel in = take(x, w->width, s, 0, w->width, room), out = place(y, s, first, room + own);
         switch (s.wide / LANES) {
-        case 1: product_tile(1, w, first, last, weights, bias, in, out); break;
-        case 2: product_tile(2, w, first, last, weights, bias, in, out); break;
-        case 3: product_tile(3, w, first, last, weights, bias, in, out); break;
-        default: product_tile(TILE, w, first, last, weights, bias, in, out);
+#define TILE_OF(R, kind) product_tile(R, kind, w, first, last, weights, bias, in, out)
+#define WITH(R)                                                 \
+    case R:                                                     \
+        if (w->kind == NARROW) TILE_OF(R, NARROW);              \
+        else if (w->kind == PLAIN) TILE_OF(R, PLAIN);           \
+        else if (w->kind == TURNED) TILE_OF(R, TURNED);         \
+        else TILE_OF(R, NARROW_TURNED);                         \
+        break;
+            WITH(1) WITH(2) WITH(3) WITH(4)
+#undef WITH
+#undef TILE_OF
         }
         give(y, w->rows, s, first, last, out);
     }
@@ -171,7 +190,7 @@ static int gradients(const matrix *w, int64_t first, int64_t last, batch g, batc
     const batch dx = {to, x.rows};
     const int64_t rows = last - first, all = room_for(g, w->width, n, LANES, TILE * LANES),
                   own = room_for(x, rows < CHUNK ? rows : CHUNK, n, LANES, TILE * LANES);
-    uint16_t *weights = rounded(w->values, 0, 0, w->pointers[w->rows], all + 2 * own);
+    uint16_t *weights = rounded(w, 0, 0, w->pointers[w->rows], all + 2 * own);
     if (!weights) return 1;
     uint16_t *room = weights - all - 2 * own;
     for (int64_t at = 0; at < n; at += TILE * LANES) {
@@ -181,13 +200,17 @@ static int gradients(const matrix *w, int64_t first, int64_t last, batch g, batc
             end = as_it_is(x, s) || c + CHUNK > last ? last : c + CHUNK;
             const panel held = take(x, w->rows, s, c, end, room + all), out = place(dx, s, c, room + all + own);
             switch (s.wide / LANES) {
-#define WITH(R)                                                                               \
-    case R:                                                                                   \
-        if (to) gradients_tile(R, 1, w, c, end, weights, in, held, out, dw, at == 0);     \
-        else gradients_tile(R, 0, w, c, end, weights, in, held, out, dw, at == 0);        \
+#define TILE_OF(R, kind)                                                                        \
+    if (to) gradients_tile(R, kind, 1, w, c, end, weights, in, held, out, dw, at == 0);         \
+    else gradients_tile(R, kind, 0, w, c, end, weights, in, held, out, dw, at == 0)
+#define WITH(R)                                        \
+    case R:                                            \
+        if (w->kind == TURNED) { TILE_OF(R, TURNED); } \
+        else { TILE_OF(R, NARROW_TURNED); }            \
         break;
                 WITH(1) WITH(2) WITH(3) WITH(4)
 #undef WITH
+#undef TILE_OF
             }
             if (to) give(dx, w->rows, s, c, end, out);
         }

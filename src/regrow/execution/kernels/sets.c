@@ -3,6 +3,7 @@
 
    Where two random sets meet, no branch could be foreseen: the loops have none. What then takes time is that a step
    waits for the one before; so a thread goes through LANES shares of its work at once, a step of each in turn. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "share.h"
@@ -165,19 +166,41 @@ EXPORT void regrow_carry(const void *values, const int32_t *source, int64_t n, i
     }
 }
 
-INLINE int64_t mark(uint64_t *bits, const void *at, int wide, int64_t n) {
-    int64_t set = 0;
-    for (int64_t k = 0; k < n; k++) {
-        const uint64_t position = get(at, wide, k), word = bits[position / 64], bit = (uint64_t)1 << position % 64;
-        set += !(word & bit);
-        bits[position / 64] = word | bit;
-    }
-    return set;
+INLINE int64_t mark_step(uint64_t *bits, int64_t position) {
+    const uint64_t word = bits[position / 64], bit = (uint64_t)1 << position % 64;
+    bits[position / 64] = word | bit;
+    return !(word & bit);
 }
 
-/* Set the bits of these positions, in any order; returns how many were not set before. */
-EXPORT int64_t regrow_mark(uint64_t *bits, const void *at, int64_t n, int wide) {
-    return wide ? mark(bits, at, 1, n) : mark(bits, at, 0, n);
+/* The first of the n positions, from k on, that begins a word of bits. */
+INLINE int64_t word_from(const void *at, int wide, int64_t n, int64_t k) {
+    while (k > 0 && k < n && get(at, wide, k) / 64 == get(at, wide, k - 1) / 64) k++;
+    return k;
+}
+
+INLINE int64_t mark(uint64_t *bits, const void *at, int wide, int64_t n) {
+    const int64_t shares = omp_get_num_threads() * LANES;
+    int64_t k[LANES], stop[LANES], added = 0;
+    EACH_LANE {
+        const int64_t share = omp_get_thread_num() * LANES + l;
+        k[l] = word_from(at, wide, n, n * share / shares);
+        stop[l] = word_from(at, wide, n, n * (share + 1) / shares);
+    }
+    for (int all = 1;;) {
+        EACH_LANE all &= k[l] < stop[l];
+        if (!all) break;
+        EACH_LANE added += mark_step(bits, get(at, wide, k[l]++));
+    }
+    EACH_LANE while (k[l] < stop[l]) added += mark_step(bits, get(at, wide, k[l]++));
+    return added;
+}
+
+/* Set the bits of these positions; returns how many were not set before. */
+EXPORT int64_t regrow_mark(uint64_t *bits, const void *at, int64_t n, int wide, int threads) {
+    int64_t added = 0;
+#pragma omp parallel num_threads(n < ENOUGH ? 1 : threads) reduction(+ : added)
+    added = wide ? mark(bits, at, 1, n) : mark(bits, at, 0, n);
+    return added;
 }
 
 INLINE void list(const uint64_t *bits, int64_t word, int64_t end, int wide, void *to, int64_t k) {
@@ -200,4 +223,45 @@ EXPORT void regrow_list(const uint64_t *bits, int64_t words, int wide, void *to,
         if (wide) list(bits, first, end, 1, to, before);
         else list(bits, first, end, 0, to, before);
     }
+}
+
+#define MOST 12    /* bits of a digit */
+
+/* Sorts `at` [n], none of which is negative, by digits, from the lowest on, and drops what repeats. Returns how many
+   are left; -1: there is no memory. Works in room [n]. */
+EXPORT int64_t regrow_distinct(int64_t *at, int64_t n, int64_t largest, int64_t *room, int threads) {
+    int length = 1;
+    while (length < 63 && largest >> length) length++;
+    const int rounds = 2 * ((length + 2 * MOST - 1) / (2 * MOST)), bits = (length + rounds - 1) / rounds;
+    const int64_t digits = (int64_t)1 << bits;
+    if (n < ENOUGH) threads = 1;
+    int64_t *counts = malloc(digits * threads * sizeof *counts), kept = 0;
+    if (!counts) return -1;
+#pragma omp parallel num_threads(threads)
+    {
+        const int64_t first = part(n, 0), end = part(n, 1), all = omp_get_num_threads();
+        int64_t *mine = counts + omp_get_thread_num() * digits;
+        for (int round = 0; round < rounds; round++) {
+            const int64_t *from = round % 2 ? room : at;
+            int64_t *to = round % 2 ? at : room;
+            memset(mine, 0, digits * sizeof *mine);
+            for (int64_t k = first; k < end; k++) mine[from[k] >> round * bits & (digits - 1)]++;
+#pragma omp barrier
+#pragma omp single
+            for (int64_t digit = 0, total = 0; digit < digits; digit++)
+                for (int64_t t = 0; t < all; t++) {    /* a count becomes the place of the thread's first one */
+                    const int64_t here = counts[t * digits + digit];
+                    counts[t * digits + digit] = total;
+                    total += here;
+                }
+            for (int64_t k = first; k < end; k++) to[mine[from[k] >> round * bits & (digits - 1)]++] = from[k];
+#pragma omp barrier
+        }
+    }
+    for (int64_t k = 0; k < n; k++) {
+        at[kept] = at[k];
+        kept += k + 1 == n || at[k] != at[k + 1];
+    }
+    free(counts);
+    return kept;
 }

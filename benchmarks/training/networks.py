@@ -18,6 +18,7 @@ from time import perf_counter
 
 import torch
 from benchmarks.paired import Comparison, Task, keep, paired
+from benchmarks.training.densenet import densenet
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.profiler import ProfilerActivity, profile
@@ -73,6 +74,9 @@ NETWORKS = {
     "resnet18": Network("ResNet-18, uniform, dense stem", resnet18, STEM, "sparse", {90: 2.2, 95: 3.5, 98: 5.0}),
     "resnet18-erk": Network("ResNet-18, ERK, auto", resnet18, "erk", "auto", {90: 1.4, 95: 2.2, 98: 3.6}),
     "vgg16": Network("VGG-16, uniform", vgg16, "uniform", "sparse", {90: 2.5, 95: 4.0, 98: 6.0}),
+    "densenet": Network(
+        "DenseNet 3 x 6, uniform", lambda: densenet(CLASSES), "uniform", "sparse", {90: 1.0, 95: 1.0, 98: 1.0}
+    ),
     "mobilenet": Network("MobileNet v2, uniform", mobilenet, "uniform", "sparse", {90: 1.0, 95: 1.0, 98: 1.0}),
     "cnn": Network("CNN 64-64-128-128-256-256, ERK", cnn, "erk", "sparse", {90: 1.0, 95: 1.0, 98: 1.0}),
 }

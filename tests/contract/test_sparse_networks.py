@@ -62,6 +62,30 @@ class DenseLayer(nn.Module):
         return self.step(self.joined(parts))  # type: ignore[no-any-return]
 
 
+class NormAct(nn.BatchNorm2d):
+    """As timm's BatchNormAct2d: its own forward, the activation in it."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        given = self.running_mean, self.running_var, self.weight, self.bias, self.training
+        return nn.functional.batch_norm(input, *given, momentum=0.1, eps=self.eps).relu()  # type: ignore[arg-type]
+
+
+class Excited(nn.Module):
+    """As timm's mobile networks: squeeze and excitation, NormAct, a group norm by a function, a mean at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm, self.deep = nn.Conv2d(3, 8, 3, padding=1), NormAct(8), nn.Conv2d(8, 8, 3, 2, 1, groups=8)
+        self.squeeze, self.excite = nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
+        self.point, self.last, self.head = nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.silu(nn.functional.group_norm(self.deep(self.norm(self.stem(x))), 4))
+        scale = self.excite(nn.functional.silu(self.squeeze(x.mean((2, 3), keepdim=True))))
+        x = self.last(self.point(x * scale.sigmoid()))
+        return self.head(x.mean([-2, -1]))  # type: ignore[no-any-return]
+
+
 class Joining(nn.Module):
     """As DenseNet, Inception and U-Net put branches together, with functions for pooling and resizing."""
 
@@ -108,6 +132,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "cnn": lambda: models.build("cnn", (3, 8, 8), 4, widths=(4, 8, 8)),
     "separable": separable,
     "joining": Joining,
+    "excited": Excited,
     "unknown": unknown,
 }
 DRAW = torch.Generator().manual_seed(0)
@@ -214,7 +239,7 @@ def test_resumed_bit_for_bit(method: str, threads: int) -> None:
     assert all(map(torch.equal, whole[0].state_dict().values(), again[0].state_dict().values()))
 
 
-@pytest.mark.parametrize("make", [resnet, separable, Joining])
+@pytest.mark.parametrize("make", [resnet, separable, Joining, Excited])
 def test_the_model_is_the_plain_one_to_everybody_else(make: Callable[[], nn.Module]) -> None:
     plain = make()
     model, optimizer, sparsifier = start(make, "sparse")

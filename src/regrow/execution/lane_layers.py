@@ -57,24 +57,28 @@ class LaneUpsample(nn.Upsample):
 
 @stand_in
 class LaneGroupNorm(nn.GroupNorm):
-    """nn.GroupNorm; of images in lanes it makes images in lanes: in these, a group is a layer's features."""
+    """nn.GroupNorm; of images in lanes it makes images in lanes."""
 
     def forward(self, input: Tensor) -> Tensor:
         fits = in_image_lanes(input) and input.shape[1] == self.num_channels and serves(input, self.weight)
         if not fits:
             return super().forward(input)
-        n, channels, height, width = input.shape
-        groups = input.permute(1, 2, 3, 0).reshape(self.num_groups, -1, n).unbind()
-        weights, biases = (self._of_groups(vector, height * width) for vector in (self.weight, self.bias))
-        parts = zip(groups, weights, biases, strict=True)
-        normed = [layer_norm(x.t(), weight, bias, self.eps)[0].t() for x, weight, bias in parts]
-        return torch.stack(normed).view(channels, height, width, n).permute(3, 0, 1, 2)
+        return group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
-    def _of_groups(self, vector: Tensor | None, pixels: int) -> Sequence[Tensor | None]:
-        """One number for each feature of a group."""
+
+def group_norm(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Of x [N, C, H, W] in lanes, where the pixels and channels of a group are a row's features; in lanes."""
+    n, channels, height, width = x.shape
+
+    def of_groups(vector: Tensor | None) -> Sequence[Tensor | None]:
+        """A number for each feature."""
         if vector is None:
-            return [None] * self.num_groups
-        return vector.repeat_interleave(pixels).view(self.num_groups, -1).unbind()
+            return [None] * groups
+        return vector.repeat_interleave(height * width).view(groups, -1).unbind()
+
+    parts = zip(x.permute(1, 2, 3, 0).reshape(groups, -1, n).unbind(), of_groups(weight), of_groups(bias), strict=True)
+    normed = [layer_norm(part.t(), scale, shift, eps)[0].t() for part, scale, shift in parts]
+    return torch.stack(normed).view(channels, height, width, n).permute(3, 0, 1, 2)
 
 
 @stand_in

@@ -19,9 +19,8 @@ from regrow.execution.sparse_layer import SparseLayer
 from regrow.execution.sparse_sites import places_of
 from regrow.lab.subject import Subject
 
-BREAK_EVEN = 0.3
-"""Density above which a dense linear layer is the quicker one; measured between .28 and .5. Convolutions break even
-between .7 and 1, where dense ones would transpose."""
+BREAK_EVEN = 0.6
+"""Density above which a dense linear layer is the quicker one; whole steps break even between .5 and .7."""
 
 
 def refused(model: nn.Module) -> tuple[dict[str, str], int]:

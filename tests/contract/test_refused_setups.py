@@ -57,6 +57,8 @@ def is_lazy(value: torch.Tensor) -> bool:
         (r"neither a name .* nor a Method", {"method": METHODS["rigl"]}),
         (r"method 'rigl' has no hyper-parameter 'grwo'; did you mean 'grow'\? Valid: drop", {"grwo": "random"}),
         (r"DropGrow has no hyper-parameter 'qqq'\. Valid", {"method": METHODS["set"](), "qqq": 1}),
+        (r"density='0.1' is no number; it is a share of weights", {"density": "0.1"}),
+        (r"every=2.5 is neither a whole number of steps nor an Every", {"every": 2.5}),
         (r"no parameter 'densty'; did you mean 'density'", {"densty": 0.1}),
         (r"unknown grow rule 'gradeint'; did you mean 'gradient'", {"grow": "gradeint"}),
         (r"unknown drop rule 'magnitud'", {"drop": "magnitud"}),
@@ -154,6 +156,21 @@ def test_a_method_that_reads_momentum_needs_an_optimizer_that_has_it(kind: str, 
 
 def test_what_is_no_optimizer() -> None:
     refused("Linear is not a torch.optim.Optimizer", optimizer=nn.Linear(2, 2))
+
+
+def test_what_is_no_model() -> None:
+    model = mlp()
+    with pytest.raises(RegrowError, match=r"model: generator is not a torch\.nn\.Module"):
+        regrow.sparsify(model.parameters(), sgd(model), density=0.5, total_steps=100, every=10)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("backend", ["masked", "auto"])
+def test_weights_without_values(backend: str) -> None:
+    with torch.device("meta"):
+        model = mlp()
+    optimizer = sgd(model)
+    with pytest.raises(RegrowError, match="on the meta device and its weights have no values yet"):
+        regrow.sparsify(model, optimizer, density=0.5, total_steps=100, every=10, backend=backend)
 
 
 def test_twice_on_one_weight() -> None:

@@ -24,6 +24,8 @@ def unwrap_model(model: nn.Module) -> nn.Module:
         RegrowError: FSDP1 flattens parameters, so masks and weights would part.
     """
     kind = type(model).__name__
+    if not isinstance(model, nn.Module):
+        raise RegrowError(f"model: {kind} is not a torch.nn.Module")
     if "FullyShardedDataParallel" in kind:
         raise RegrowError(
             f"{kind} (FSDP1) flattens parameters, which masks cannot follow; use torch.distributed.fsdp.fully_shard "
@@ -67,6 +69,8 @@ def refuse_module(name: str, owner: nn.Module) -> None:
 def refuse_signals(needs: frozenset[str], weights: Iterable[nn.Parameter], optimizer: Optimizer) -> None:
     """Refuses a method that reads what could not be there for these weights, before any of them is touched."""
     for weight in weights:
+        if weight.is_meta:
+            raise RegrowError("the model is on the meta device and its weights have no values yet; initialise it first")
         if "dense_moment" in needs:
             if is_sharded(weight):
                 raise RegrowError(

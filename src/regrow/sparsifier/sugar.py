@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from numbers import Real
 from typing import Any
 
 from torch import nn
@@ -90,6 +91,9 @@ def sparsify(
     >>> int(model[0].weight.count_nonzero() + model[2].weight.count_nonzero())
     44
     """
+    for name, value in {"density": density, "sparsity": sparsity}.items():
+        if not isinstance(value, Real | None):
+            raise RegrowError(f"{name}={value!r} is no number; it is a share of weights, as .1")
     if density is not None and sparsity is not None:
         raise RegrowError(f"density={density:g} and sparsity={sparsity:g} say the same thing; give one")
     if sparsity is not None:
@@ -136,6 +140,8 @@ def _timed(method: Method, every: int | Every | None) -> Method:
         return method
     if method.every is None:
         raise RegrowError(f"every={every}: {type(method).__name__} never updates")
+    if not isinstance(every, int | Every):
+        raise RegrowError(f"every={every!r} is neither a whole number of steps nor an Every")
     timing = replace(method.every, interval=every) if isinstance(every, int) else every
     timed: Method = replace(method, every=timing)  # type: ignore[type-var]
     return timed

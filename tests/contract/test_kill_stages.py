@@ -1,4 +1,4 @@
-"""SIGKILL while tweaks fade, and between the stages of a lottery: what is run again ends bit-identical."""
+"""SIGKILL while tweaks fade, in every phase of plans, and between the stages of a lottery: it ends bit-identical."""
 
 from __future__ import annotations
 
@@ -34,6 +34,19 @@ def fades(folder: Path, kill: Kill | None) -> None:
     folder.with_suffix(".calls").write_text("\n".join(log))
 
 
+def phases(folder: Path, kill: Kill | None) -> None:
+    """Runs in the child: EDST, then Sup-tickets, of two tickets: 18 steps each with a checkpoint after every one."""
+    os.chdir(folder.parent)
+    from test_plans import PLANS, job
+
+    from regrow.train.loop import fit
+
+    log = watched(kill)
+    for plan in ("edst", "sup-tickets"):
+        fit(job(PLANS[plan](2), "sparse"), RunFolder(folder / plan))
+    folder.with_suffix(".calls").write_text("\n".join(log))
+
+
 def lottery(folder: Path, kill: Kill | None) -> None:
     """Runs in the child: the epoch to rewind to and two rounds of two epochs."""
     os.chdir(folder.parent)
@@ -61,8 +74,15 @@ def end_of_fades(folder: Path) -> Any:
     return checkpoint.digest({name: state[name] for name in ("model", "optimizer", "sparsifier")}), rows
 
 
+def end_of_phases(folder: Path) -> Any:
+    return [(end_of_fades(run), tickets_of(RunFolder(run).tickets())) for run in sorted(folder.iterdir())]
+
+
 def end_of_lottery(folder: Path) -> Any:
-    files = sorted(folder.glob("*/seed_1/tickets/*.safetensors"))
+    return tickets_of(sorted(folder.glob("*/seed_1/tickets/*.safetensors")))
+
+
+def tickets_of(files: list[Path]) -> Any:
     tickets = [Ticket.load(file) for file in files]
     return [
         (file.name, checkpoint.digest(t.state), t.topology.digest()) for file, t in zip(files, tickets, strict=True)
@@ -71,6 +91,7 @@ def end_of_lottery(folder: Path) -> Any:
 
 STAGES: dict[str, tuple[Child, Callable[[Path], Any]]] = {
     "fades": (fades, end_of_fades),
+    "phases": (phases, end_of_phases),
     "lottery": (lottery, end_of_lottery),
 }
 

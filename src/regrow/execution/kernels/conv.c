@@ -8,7 +8,8 @@
 #include "vector.h"
 
 #define WHOLE (VW * (int64_t)sizeof(float) / (int64_t)sizeof(element))    /* elements of a register */
-#define AHEAD 2    /* channels whose lanes are fetched in advance */
+#define AHEAD 2             /* channels whose lanes are fetched in advance */
+#define LARGE (8 << 20)    /* bytes of an image that no cache would keep for whoever reads it next */
 
 /* Rows y .. last, columns (of each phase) t .. end, lanes at .. at + lanes. */
 typedef struct {
@@ -74,7 +75,7 @@ typedef struct {
     const element *add;            /* with what is at the same place, unless it is null, */
     float least;                   /* and no less than this */
     int64_t apart, place[MOST];
-    int first, last;
+    int first, last, past;         /* do they leave past the caches, in whole lines? */
 } tile;
 
 #ifdef PAIRS
@@ -169,6 +170,8 @@ static void run_lanes(const pass *p, const unit *u, int64_t f, int64_t at, int64
               .apart = direct ? p->target.height * p->target.width * p->n : WIDEST};
     for (int64_t v = 0, i = at; v < R; v++, i += REGISTER)
         t.place[v] = direct ? i / p->lanes * step + i % p->lanes : v * REGISTER;
+    const int64_t bytes = t.apart * p->target.channels * (int64_t)sizeof(element);
+    t.past = direct && bytes >= LARGE && p->n * sizeof(element) % LINE == 0 && (uintptr_t)to % LINE == 0;
     int64_t taps = p->taps;
     while (taps > 1 && !source[taps - 1]) taps--;
     for (int64_t k = 0; k < taps; k++)

@@ -47,7 +47,9 @@ INLINE void leave(const tile *t, int64_t at, sum s) {
         s.low = _mm512_add_ps(s.low, (__m512)_mm512_unpacklo_epi16(none, there));
         s.high = _mm512_add_ps(s.high, (__m512)_mm512_unpackhi_epi16(none, there));
     }
-    _mm512_storeu_si512(t->to + at, _mm512_packus_epi32(leaves(s.low, t->least), leaves(s.high, t->least)));
+    const __m512i whole = _mm512_packus_epi32(leaves(s.low, t->least), leaves(s.high, t->least));
+    if (t->past) _mm512_stream_si512((__m512i *)(t->to + at), whole);
+    else _mm512_storeu_si512(t->to + at, whole);
 }
 
 INLINE void product_row(const int R, const entry *restrict e, const entry *end, const tile *t, float bias, float *sums,

@@ -1,5 +1,9 @@
 /* The innermost loops of a sparse convolution: one channel of the target, one tile of its lanes, which stay in registers
    while the weights pass by. For each weight and vector one load and one multiply-add. */
+#if VW == 16
+#include <immintrin.h>
+#endif
+
 #define REGISTER VW    /* lanes of a vector */
 #define PAIRED 0
 
@@ -15,7 +19,11 @@ INLINE vec no_less(vec v, float least) {
 }
 
 INLINE void leave(const tile *t, int64_t at, vec v) {
-    store(t->to + at, no_less(t->add ? v + load(t->add + at) : v, t->least));
+    v = no_less(t->add ? v + load(t->add + at) : v, t->least);
+#if VW == 16 && !defined(HALF)
+    if (t->past) return _mm512_stream_ps(t->to + at, (__m512)v);
+#endif
+    store(t->to + at, v);
 }
 
 /* Adds to the sums of this tile, `t.first` time or not; after the `t.last` they leave. */

@@ -30,7 +30,8 @@ def parts_of(model: nn.Module, verdicts: Sequence[Verdict]) -> dict[str, Part]:
     """
     parts = {part.name: part for verdict in verdicts for part in verdict.parts}
     if not parts:
-        seen = ", ".join(f"{verdict.name} ({verdict.reason})" for verdict in verdicts[:4]) or "none"
+        telling = sorted(verdicts, key=lambda verdict: "include" not in verdict.reason)  # what could be sparse, first
+        seen = ", ".join(f"{verdict.name} ({verdict.reason})" for verdict in telling[:4]) or "none"
         raise RegrowError(
             f"{type(model).__name__} has no sparse site: no trained weight of a Linear, convolution or attention layer "
             f"is left. Parameters: {seen}"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from regrow.lab.plan.foreseen import Foreseen, Measured
     from regrow.lab.plan.outlook import Cost, Outlook
     from regrow.lab.plan.propose import Proposal
+    from regrow.lab.plan.pruned import Pruned
 
 MOMENTS = {"start": 0.0, "1/4": 0.25, "1/2": 0.5, "3/4": 0.75, "end": 1.0}
 SIZES = ("peak MB", "weights, optimizer", "positions", "activations", "checkpoint MB", "ticket MB")
@@ -85,7 +86,9 @@ def show(found: Outlook) -> None:
             typer.echo(f"  {_rests_on(run)}")
     print_table(_flops(found), left=["FLOPs"])
     if found.unsure:
-        typer.echo(f"FLOPs are an estimate: {found.unsure}.")
+        typer.echo(f"FLOPs are an estimate: {found.unsure}{_strange(found)}.")
+        for pruned in found.rests_on:
+            typer.echo(f"  {_pruned(pruned)}")
     print_table([_cost(cost) for cost in found.costs], left=["run"])
     for note in _about_costs(found):
         typer.echo(note)
@@ -123,22 +126,35 @@ def _rests_on(run: Measured) -> str:
     return f"rests on {setting}: R_s {run.exploration_rate:.3f} ({source})"
 
 
+def _strange(found: Outlook) -> str:
+    """Where they are not runs on the same data."""
+    from regrow.lab.plan.sizes import word_of
+
+    data = word_of(found.draft.recipe.data.name)
+    known = {run.data for run in found.rests_on}
+    return ", as in runs of other networks on other data" if known and data not in known else ""
+
+
+def _pruned(run: Pruned) -> str:
+    setting = f"{run.method} to {1 - run.density:.0%}, {run.network} on {run.data}"
+    return f"rests on {setting}: inference {run.inference_ratio:.3f}x ({run.source})"
+
+
 def _flops(found: Outlook) -> Rows:
-    recipe, flops, tickets = found.draft.recipe, found.flops, len(found.tickets)
-    rows = [
-        {"FLOPs": "training", **_row(flops["training"], flops["training_dense"])},
-        {"FLOPs": "inference, a sample", **_row(flops["inference"], flops["inference_dense"])},
-    ]
+    tickets, seeds = len(found.tickets), len(found.draft.recipe.seeds)
+    rows = [_row(found, "training", "training"), _row(found, "inference, a sample", "inference")]
     if tickets > 1:
-        together = tickets * flops["inference"]
-        rows.append({"FLOPs": f"  of {tickets} tickets together", **_row(together, flops["inference_dense"])})
-    if (seeds := len(recipe.seeds)) > 1:
-        rows.insert(1, {"FLOPs": f"  of {seeds} seeds", **_row(seeds * flops["training"], flops["training_dense"])})
+        rows.append(_row(found, f"  of {tickets} tickets together", "inference", tickets))
+    if seeds > 1:
+        rows.insert(1, _row(found, f"  of {seeds} seeds", "training", seeds))
     return rows
 
 
-def _row(ours: float, dense: float) -> dict[str, str]:
-    return {"run": f"{ours:.4g}", "dense": f"{dense:.4g}", "ratio": f"{ours / dense:.3f}x"}
+def _row(found: Outlook, title: str, key: str, times: int = 1) -> dict[str, str]:
+    low, high = (times * flops[key] for flops in (found.flops_low, found.flops_high))
+    dense = found.flops[f"{key}_dense"]
+    run = f"{low:.4g}" if f"{low:.4g}" == f"{high:.4g}" else f"{low:.4g}-{high:.4g}"
+    return {"FLOPs": title, "run": run, "dense": f"{dense:.4g}", "ratio": f"{_range(low / dense, high / dense)}x"}
 
 
 def _cost(cost: Cost) -> dict[str, str]:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from torch import nn
 
-from regrow.core.errors import RegrowError
 from regrow.recipe.build import job_of
-from regrow.recipe.load import load as load_recipe
+from regrow.recipe.folders import recipe_in
 from regrow.recipe.schema import Recipe
 from regrow.tickets import Ticket
 from regrow.tickets import load as load_ticket
@@ -44,12 +43,7 @@ class Trained:
         """
         is_ticket = path.suffix == ".safetensors"
         folder = RunFolder(path.resolve().parent.parent if is_ticket else path)
-        if not folder.recipe.exists():
-            raise RegrowError(
-                f"{folder.path} holds no recipe.yaml, which says what model and data this is: give a run's folder, "
-                "runs/<recipe>-<hash8>/seed_0, or a ticket in its folder `tickets`"
-            )
-        recipe = load_recipe(folder.recipe)
+        recipe = recipe_in(folder)
         job = job_of(recipe, recipe.seeds[0], data_root)
         ticket = Ticket.load(path) if is_ticket else None
         if not is_ticket:

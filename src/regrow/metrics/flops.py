@@ -7,7 +7,7 @@ Biases, norms, activations, pooling and the products of attention maps do not, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from regrow.metrics.count import dense_flops
@@ -78,7 +78,7 @@ def run_flops(
     ledger: Ledger,
     *,
     final: Mapping[str, float] | None = None,
-    sparse: bool = False,
+    sparse: Collection[str] = (),
     reference_steps: int | None = None,
 ) -> dict[str, float]:
     """The FLOPs of a run, for its record.
@@ -88,7 +88,7 @@ def run_flops(
         densities: of the sparse layers; where a method changes them, their mean over the run.
         ledger: how long the run is, and what its updates cost.
         final: the densities it ends with, if others; inference has these.
-        sparse: does the backend make use of them? Masked execution is dense arithmetic.
+        sparse: the layers where the backend makes use of them. Masked execution is dense arithmetic.
         reference_steps: length of the dense run to compare with; by default as long as this one.
 
     Returns:
@@ -96,8 +96,7 @@ def run_flops(
         `_ratio` (algorithmic / reference).
     """
     full = forward_flops(dense, {})
-    inference = _columns(forward_flops(dense, densities if final is None else final), full, sparse)
-    mean = _columns(forward_flops(dense, densities), full, sparse)
+    inference, mean = (_columns(dense, held, sparse) for held in (densities if final is None else final, densities))
     training = {name: ledger.per_sample(forward, full) * ledger.samples for name, forward in mean.items()}
     training["_dense"] = 3 * full * (reference_steps or ledger.steps) * ledger.batch_size
     rows = {"inference": inference, "training": training}
@@ -105,8 +104,13 @@ def run_flops(
     return counted | {f"{row}_ratio": values[""] / values["_dense"] for row, values in rows.items()}
 
 
-def _columns(algorithmic: float, full: float, sparse: bool) -> dict[str, float]:
-    return {"": algorithmic, "_executed": algorithmic if sparse else full, "_dense": full}
+def _columns(dense: Mapping[str, int], densities: Mapping[str, float], sparse: Collection[str]) -> dict[str, float]:
+    used = {name: density for name, density in densities.items() if name in sparse}
+    return {
+        "": forward_flops(dense, densities),
+        "_executed": forward_flops(dense, used),
+        "_dense": forward_flops(dense, {}),
+    }
 
 
 class Live(Mapping[str, float]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import is_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -136,13 +137,20 @@ def flops_of(
             sparsifier.mean_densities() if sparsifier else {},
             ledger,
             final=sparsifier.topology.densities() if sparsifier else {},
-            sparse=recipe.backend == "sparse",
+            sparse=_executed_sparse(sparsifier) if sparsifier else (),
             reference_steps=recipe.compared_epochs * steps_per_epoch,
         )
         counted = with_ghosts(counted, seen, haunted)
         return with_teacher(counted, recipe.distill, seed, ledger.samples) if recipe.distill else counted
 
     return Live(count)
+
+
+def _executed_sparse(sparsifier: Sparsifier) -> Collection[str]:
+    """The sites that the backend runs truly sparse."""
+    if sparsifier.backend_name == "sparse":
+        return sparsifier.topology
+    return sparsifier.decision["sparse"] if sparsifier.decision else ()
 
 
 def method_of(spec: schema.MethodSpec) -> Method:

@@ -74,6 +74,20 @@ def _continue(run: RunFolder, folder: RunFolder) -> None:
     atomic.write(folder.checkpoint, state)
 
 
+def recipe_in(folder: RunFolder) -> Recipe:
+    """That of a run, or of the run whose ticket is looked at.
+
+    Raises:
+        RegrowError: there is none.
+    """
+    if not folder.recipe.exists():
+        raise RegrowError(
+            f"{folder.path} holds no recipe.yaml, which says what model and data this is: give a run's folder, "
+            "runs/<recipe>-<hash8>/seed_0, or a ticket in its folder `tickets`"
+        )
+    return load(folder.recipe)
+
+
 def runs_in(path: Path) -> list[RunFolder]:
     """The runs at or below `path`: one seed, all seeds of a recipe, or everything in `runs`.
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from regrow.core.errors import RegrowError
 from regrow.lab.evaluation.member import Member, device, members_of
 from regrow.recipe.build import job_of
-from regrow.recipe.load import load as load_recipe
+from regrow.recipe.folders import recipe_in
 from regrow.tickets import Ticket
 from regrow.tickets import load as load_ticket
 from regrow.train.data import Data
@@ -58,12 +58,7 @@ class Subject:
 
     @classmethod
     def _of(cls, folder: RunFolder, name: str, tickets: Sequence[Path], data_root: Path | None, passes: int) -> Subject:
-        if not folder.recipe.exists():
-            raise RegrowError(
-                f"{folder.path} holds no recipe.yaml, which says what model and data a ticket belongs to: "
-                "a ticket is judged in its run's folder `tickets`"
-            )
-        recipe = load_recipe(folder.recipe)
+        recipe = recipe_in(folder)
         job = job_of(recipe, recipe.seeds[0], data_root)
         if not tickets or passes:
             restore(job, folder)

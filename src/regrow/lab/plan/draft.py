@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from regrow.core.distributions import DISTRIBUTIONS, Distribution, Overrides, counts
 from regrow.core.site import Clock
 from regrow.core.topology import Topology
+from regrow.lab.plan import pruned
 from regrow.lab.plan.net import Net, net_of
-from regrow.lab.plan.sizes import Sizes, sizes_of
+from regrow.lab.plan.pruned import Densities, Pruned
+from regrow.lab.plan.sizes import Sizes, sizes_of, word_of
 from regrow.methods.base import Method
 from regrow.methods.gmp import GMP
 from regrow.methods.granet import GraNet
@@ -31,8 +32,6 @@ from regrow.tickets.plan import Plan, capture_steps
 from regrow.train.data.base import count_steps
 from regrow.tweaks import is_ghost
 
-Densities = Mapping[str, float]
-
 
 @dataclass(frozen=True)
 class Move:
@@ -44,12 +43,17 @@ class Move:
 
 @dataclass(frozen=True)
 class Draft:
-    """One run, not begun."""
+    """One run, not begun.
+
+    Args:
+        exponent: of what one threshold leaves each layer (`pruned.left`); None for the middle of what was measured.
+    """
 
     recipe: Recipe
     sizes: Sizes
     net: Net
     method: Method | None
+    exponent: float | None = None
 
     @classmethod
     def of(cls, recipe: Recipe) -> Draft:
@@ -118,26 +122,40 @@ class Draft:
     @cached_property
     def final(self) -> Densities:
         """As it ends."""
-        return self._spread(self.recipe.density) if self._prunes else self.first
+        return self._left(self.recipe.density or 1.0) if self._prunes else self.first
 
     @cached_property
     def mean(self) -> Densities:
         """The mean over its steps, which its FLOPs depend on."""
         if not self._prunes:
             return self.first
-        sums, before, held = dict.fromkeys(self.first, 0.0), 0, self.first
+        since, held = 0, self.first
+        sums, density = dict.fromkeys(held, 0.0), 1.0
         for step in (move.step for move in self.moves):
-            after = self._spread(self._pruned_to(step))
-            sums = {name: total + held[name] * (step - before) for name, total in sums.items()}
-            before, held = step, after
-        return {name: (total + held[name] * (self.steps - before)) / self.steps for name, total in sums.items()}
+            if (after := self._pruned_to(step)) < density:
+                sums = {name: total + held[name] * (step - since) for name, total in sums.items()}
+                since, held, density = step, self._left(after), after
+        return {name: (total + held[name] * (self.steps - since)) / self.steps for name, total in sums.items()}
+
+    @property
+    def rests_on(self) -> tuple[Pruned, ...]:
+        """The measured runs that say which layers keep their weights, of a run that prunes by one threshold."""
+        return pruned.alike(word_of(self.recipe.data.name)) if self._prunes else ()
+
+    @property
+    def ends(self) -> tuple[Draft, Draft]:
+        """With the fewest training FLOPs that those runs leave possible, and with the most; else twice this one."""
+        exponents = sorted({run.exponent for run in self.rests_on})
+        found = [replace(self, exponent=exponent) for exponent in (exponents[0], exponents[-1])] if exponents else []
+        low, high = sorted(found, key=lambda draft: draft.flops()["training"]) or (self, self)
+        return low, high
 
     @property
     def unsure(self) -> str:
         """Why the densities of single layers are no more than likely, or nothing."""
         start = self.recipe.topology
         if self._prunes:
-            return "which layers keep their weights is decided in training; each density is spread by erk here"
+            return "which layers keep their weights is decided in training, by one threshold over all"
         if isinstance(self.method, SNFS) and self.method.redistribute:
             return "which layers have how many weights is decided in training; here they keep their first numbers"
         if self.method and start.name not in (*DISTRIBUTIONS, MASK) and "layers" not in start.options:
@@ -160,7 +178,7 @@ class Draft:
             self.mean,
             self.ledger,
             final=self.final,
-            sparse=self.recipe.backend == "sparse",
+            sparse=self.first if self.recipe.backend == "sparse" else (),
             reference_steps=self.recipe.compared_epochs * self.steps_per_epoch,
         )
         haunted = math.ceil(self.net.haunted * self.timetable.periods[0].steps)
@@ -188,6 +206,12 @@ class Draft:
         window = method.every if isinstance(method, GMP) else replace(method.every, end=method.until)
         period, own = self.timetable.at(step)
         return scheduled(Clock(own, period.steps, 0.0, self.recipe.density), window, method.initial)
+
+    def _left(self, density: float) -> Densities:
+        """Once a threshold over all layers has left this share of their weights."""
+        exponents = [run.exponent for run in self.rests_on]
+        middle = (min(exponents) + max(exponents)) / 2
+        return pruned.left(self.net.shapes, self.first, density, middle if self.exponent is None else self.exponent)
 
     def _spread(self, density: float | None) -> Densities:
         """A density over the sites, in whole numbers of weights."""

@@ -15,13 +15,20 @@ _ENTRY, _FILE = 330, 3_000
 """Bytes around each tensor of a checkpoint, and around all of them."""
 _LINE, _HEADER = 100, 400
 """The same of a ticket."""
+_JUDGED = 1_000
+"""Samples at a time that are evaluated."""
+_LANES = 1.5
+"""Of activations, where convolutions are sparse: padded copies in lanes, and pieces between them (measured)."""
+_ONCE = 5_000_000
+"""What the first steps bring with them: code, scratch memory of threads, slack of the allocator (measured)."""
 
 
 @dataclass(frozen=True)
 class Held:
     """Bytes. `state`: weights, buffers and what the optimizer keeps; `besides`: positions, masks, what was explored.
 
-    `peak` is what the process grows by at most: those, gradients, activations, and what an update looks at.
+    `peak` is what the process grows by at most: those, gradients, activations, and what is looked at besides: by the
+    widest layer going forward or back, by an update, by the evaluation, or while the first weights are drawn.
     """
 
     state: int
@@ -47,8 +54,11 @@ def held(draft: Draft, backend: str | None, explored: dict[str, float]) -> Held:
     state = _FLOAT * weights * (1 + slots) + draft.net.buffers + _counters(draft)
     besides = sites.besides(backend) + moment if backend else 0
     gradients = _FLOAT * weights
-    activations = draft.net.activations * draft.recipe.batch_size
-    update = _FLOAT * sites.numel if backend == "masked" and sites.needs & {"dense_grad", "dense_moment"} else 0
+    passes, batch = draft.net.activations, draft.recipe.batch_size
+    lanes = _LANES if backend == "sparse" and any(len(shape) > 2 for shape in sites.shapes.values()) else 1.0
+    activations = round(lanes * passes.kept * batch)
+    training = gradients + activations + max(passes.backward * batch, sites.update(backend))
+    judging = passes.forward * min(_JUDGED, max(draft.sizes.val, draft.sizes.test))
     built = _FLOAT * draft.net.parameters + draft.net.buffers  # a sparse model is dense until it is attached
     files = _FLOAT * kept * (1 + slots) + draft.net.buffers
     return Held(
@@ -56,7 +66,7 @@ def held(draft: Draft, backend: str | None, explored: dict[str, float]) -> Held:
         besides=besides,
         gradients=gradients,
         activations=activations,
-        peak=max(state + besides + gradients + activations + update, built),
+        peak=_ONCE + max(built + sites.drawn, state + besides + max(training, judging)),
         checkpoint=files
         + _counters(draft)
         + 8 * draft.steps
@@ -81,6 +91,19 @@ class _Sites:
         self.positions = sum(packing.size(final[name], self.size[name]) for name in self.size)
         seen = sum(packing.size(self.seen[name], self.size[name]) for name in self.size)
         self.packed = self.positions + seen + self.moves * sum(final.values())  # a byte for the age of each
+
+    @property
+    def drawn(self) -> int:
+        """What drawing the first topology looks at: a number and a place of each weight of the largest site."""
+        return (_FLOAT + _INDEX) * max(self.size.values(), default=0)
+
+    def update(self, backend: str | None) -> int:
+        """What an update looks at: dense gradients of all sites where they are masked, of one where they are sparse."""
+        if backend is None or not self.moves:
+            return 0
+        dense = bool(self.needs & {"dense_grad", "dense_moment"})
+        largest = max(self.size.values())
+        return _FLOAT * (largest + dense * (self.numel if backend == "masked" else 0))
 
     def besides(self, backend: str) -> int:
         """The first topology and the current one, births, what was explored; and the mask's bits, or the index."""

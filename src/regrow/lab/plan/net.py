@@ -6,9 +6,12 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from regrow.core.errors import RegrowError
 from regrow.core.topology import Shape, Topology
@@ -24,6 +27,15 @@ from regrow.tweaks.base import Context
 
 
 @dataclass(frozen=True)
+class Activations:
+    """Bytes a sample: `kept` until the backward pass; `forward` and `backward`, the most that one layer works on."""
+
+    kept: int
+    forward: int
+    backward: int
+
+
+@dataclass(frozen=True)
 class Net:
     """What a plan must know of a model.
 
@@ -35,7 +47,7 @@ class Net:
         buffers: their bytes.
         flops: of each weight's product with one sample in a forward pass, if it is dense; ghosts among them.
         haunted: share of the first phase in which ghosts live.
-        activations: bytes that the backward pass of one sample waits for.
+        activations: what forward passes hold.
     """
 
     model: nn.Module
@@ -46,7 +58,7 @@ class Net:
     buffers: int
     flops: Mapping[str, int]
     haunted: float
-    activations: int
+    activations: Activations
 
     @property
     def shapes(self) -> dict[str, Shape]:
@@ -100,8 +112,8 @@ def _haunt(recipe: Recipe, model: nn.Module, parts: Mapping[str, Part]) -> float
     return max((tweak.until for tweak in lasting if tweak.attach(model, context)), default=0.0)
 
 
-def _activations(model: nn.Module, shape: tuple[int, ...]) -> int:
-    """Bytes a sample: what autograd keeps of a forward pass over two (norms refuse one), without the weights."""
+def _activations(model: nn.Module, shape: tuple[int, ...]) -> Activations:
+    """Of two samples (norms refuse one), halved; weights and buffers are none of them."""
     kept: dict[int, int] = {}
     own = {_memory(tensor) for tensor in [*model.parameters(), *model.buffers()]}
 
@@ -112,9 +124,29 @@ def _activations(model: nn.Module, shape: tuple[int, ...]) -> int:
         return tensor
 
     held: list[Tensor] = []
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    widest = _Widest()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), widest:
         model.train()(torch.zeros(2, *shape, device="meta"))
-    return ceil(sum(kept.values()) / 2)
+    return Activations(ceil(sum(kept.values()) / 2), ceil(widest.forward / 2), ceil(widest.backward / 2))
+
+
+_COPYING = (functional.conv1d, functional.conv2d, functional.conv3d)
+"""They compute on a layout of their own: on a copy of what they give, and going back of what they took, too."""
+
+
+class _Widest(TorchFunctionMode):
+    """The most that one function takes and gives, copies included; going back, the gradients of both."""
+
+    forward = backward = 0.0
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = function(*args, **(kwargs or {}))
+        tensors = {_memory(each): each for each in (*args, found) if isinstance(each, Tensor)}
+        both = sum(t.untyped_storage().nbytes() for t in tensors.values() if not isinstance(t, nn.Parameter))
+        copies = function in _COPYING
+        self.forward = max(self.forward, both * (1.5 if copies else 1.0))
+        self.backward = max(self.backward, both * (2.0 if copies else 1.0))
+        return found
 
 
 def _memory(tensor: Tensor) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from regrow.lab.plan.calibrate import Calibration, Speed, Way, calibrate, evalua
 from regrow.lab.plan.draft import Draft
 from regrow.lab.plan.foreseen import Foreseen, foresee
 from regrow.lab.plan.held import Held, held
+from regrow.lab.plan.pruned import Pruned
 from regrow.train.data.folder import FolderData
 
 
@@ -53,13 +55,18 @@ class Due:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What `regrow plan` shows. FLOPs as a run's result has them; costs in the order dense, masked, sparse."""
+    """What `regrow plan` shows. FLOPs as a run's result has them, and their lowest and highest, equal where they are
+    known; `unsure` says why they may not be, and `rests_on` names the measured runs; costs are in the order dense,
+    masked, sparse."""
 
     draft: Draft
     layers: list[Layer]
     explored: Foreseen
     flops: dict[str, float]
+    flops_low: dict[str, float]
+    flops_high: dict[str, float]
     unsure: str
+    rests_on: tuple[Pruned, ...]
     costs: list[Cost]
     tickets: list[Due]
     calibration: Calibration | None
@@ -84,7 +91,8 @@ def outlook(draft: Draft, calibrated: bool = True) -> Outlook:
         _cost(draft, backend, explored, speeds.get(backend), refusal if backend == "sparse" else "")
         for backend in backends
     ]
-    flops = draft.flops()
+    flops, (low, high) = draft.flops(), (end.flops() for end in draft.ends)
+    sure = draft.rests_on and all(math.isclose(low[key], high[key]) for key in low)  # every weight is multiplied once
     seconds = next(
         (c.training for c in costs if c.backend == (draft.recipe.backend if draft.method else "dense")), None
     )
@@ -93,7 +101,10 @@ def outlook(draft: Draft, calibrated: bool = True) -> Outlook:
         layers=_layers(draft, explored),
         explored=explored,
         flops=flops,
-        unsure=draft.unsure,
+        flops_low=flops if sure else low,
+        flops_high=flops if sure else high,
+        unsure="" if sure else draft.unsure,
+        rests_on=() if sure else draft.rests_on,
         costs=costs,
         tickets=list(_tickets(draft, flops["training_ratio"], seconds)),
         calibration=calibration,

@@ -20,7 +20,7 @@ _OFTEN = 2000
 @dataclass(frozen=True)
 class Goals:
     """What is asked for: R_s of at least `rs` (of an estimate its low end), training FLOPs of at most `budget` times
-    those of the dense reference, and at most `minutes` of training here."""
+    those of the dense reference (of an estimate their high end), and at most `minutes` of training here."""
 
     rs: float | None = None
     budget: float | None = None
@@ -74,7 +74,8 @@ def knobs_of(draft: Draft) -> list[Knob]:
         positions = range(-steps, -max(1, steps // _OFTEN) + 1)
         found.append(Knob("update interval", positions, lambda at: f"method.every.interval={-at}"))
     if draft.method and recipe.density is not None:
-        found.append(Knob("density", range(1, 10_000), lambda at: f"density={at / 10_000:g}"))
+        most = int(10_000 * getattr(draft.method, "initial", 1.0))  # what prunes starts at least as dense as it ends
+        found.append(Knob("density", range(1, min(most, 9_999) + 1), lambda at: f"density={at / 10_000:g}"))
     if recipe.plan and recipe.plan.counted:
         counted = recipe.plan.counted
         found.append(Knob("tickets", range(1, 101), lambda at: f"plan.{counted}={at}"))
@@ -172,8 +173,9 @@ class _Search:
             draft = _changed(self.draft, [self.knob.setting(position)])
         except RegrowError:
             return None
-        explored = foresee(draft)
-        return Found(explored.low[-1], explored.high[-1], draft.flops()["training_ratio"], self.clock.minutes(draft))
+        explored, (_, dearest) = foresee(draft), draft.ends
+        ratio = dearest.flops()["training_ratio"]
+        return Found(explored.low[-1], explored.high[-1], ratio, self.clock.minutes(draft))
 
 
 def _changed(draft: Draft, settings: list[str]) -> Draft:

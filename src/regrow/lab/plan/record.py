@@ -30,7 +30,10 @@ def record(found: Outlook, proposals: Sequence[Proposal]) -> Record:
         "parameters": draft.net.parameters,
         **tables,
         "flops": found.flops,
+        "flops_low": found.flops_low,
+        "flops_high": found.flops_high,
         "flops_unsure": found.unsure,
+        "flops_rest_on": [asdict(run) for run in found.rests_on],
         "notes": found.notes,
         "proposals": [asdict(proposal) for proposal in proposals],
     }

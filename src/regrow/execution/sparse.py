@@ -76,7 +76,7 @@ class SparseBackend:
     def settle(self) -> None:
         self._passes.step()
         for weight in self._weights.values():
-            weight.settle()
+            weight.layer.loaded = None
             if "dense_moment" in self._needs:
                 weight.remember()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import prod
@@ -32,12 +31,6 @@ _CROWD = 2
 """Candidates, in multiples of those wanted, from which on the worse ones are dropped before the end."""
 
 
-_CHANGED = (
-    "gradients were clipped or scaled before a topology update, where no step before did that: this update compares "
-    "what it drops, as it is now, with candidates as they were. Later updates compare as both were."
-)
-
-
 class SparseWeight:
     """The weights of one layer: their positions, their optimizer state, and what is kept of the dense gradient.
 
@@ -60,7 +53,6 @@ class SparseWeight:
         at = self._cover(topology)
         self.moment: Tensor | None = None
         self._raw: Tensor | None = None  # the gradient as it arrived: before clipping and unscaling
-        self._arrived, self._lent = 0, False  # its version then; is it the very one that the optimizer sees?
         self._built = isinstance(layer, SparseLayer)
         if isinstance(layer, SparseLayer):
             self.layer, self.at = layer, layer.positions().to(at.dtype)
@@ -118,7 +110,6 @@ class SparseWeight:
         before = self.parameter.grad
         goes_on = before is not None and bool(before.any())
         self._passes.note(goes_on)
-        self._arrived = grad._version
         if self.wanted:
             with torch.autocast("cpu", enabled=False):
                 self._take_in(grad.detach(), goes_on)
@@ -126,11 +117,11 @@ class SparseWeight:
     @torch.no_grad()
     def _take_in(self, grad: Tensor, goes_on: bool) -> None:
         afresh = self._raw is None or not goes_on
-        self._lent = afresh and self._births is not None and self._passes.untouched  # or clipping would change it
-        if self._lent:
-            self._raw = grad
-        else:
-            self._raw = grad.clone() if afresh or self._raw is None else self._raw + grad
+        if not afresh and self._raw is not None:
+            self._raw = self._raw + grad
+        else:  # a copy that is not turned into candidates at once may become a moment, and stay
+            room = passing(grad.numel(), grad.dtype) if self._births is not None else torch.empty_like(grad)
+            self._raw = room.copy_(grad)
         if self.layer.whole:  # this is the dense gradient
             self.witness.hold(self._raw.view(-1, self.width))
         else:
@@ -145,11 +136,7 @@ class SparseWeight:
 
     def grad(self, raw: bool) -> Tensor:
         """The gradient at the active weights: in the scale of the dense one, or as the optimizer sees it."""
-        if raw and self._raw is not None:
-            if self._lent and self._raw._version != self._arrived:
-                warnings.warn(_CHANGED, RuntimeWarning, stacklevel=2)
-            return self._raw
-        grad = self.parameter.grad
+        grad = self._raw if raw and self._raw is not None else self.parameter.grad
         return torch.zeros_like(self.parameter) if grad is None else grad.detach()
 
     def first_moment(self, dense: bool) -> Tensor:
@@ -192,12 +179,6 @@ class SparseWeight:
         at = self.at[self._stretch(first, first + block.numel())] - first
         found = pattern.collect(block, at, k, above)
         return Candidates(found.position + (first - part.start), found.score)
-
-    def settle(self) -> None:
-        """After a step."""
-        self.layer.loaded = None
-        if self.parameter.grad is not None and self.parameter.grad._version != self._arrived:
-            self._passes.change()
 
     def remember(self) -> None:
         """moment <- decay moment + g, with g in the scale the optimizer saw (unscaled, clipped).

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from regrow.core.patterns import UNSTRUCTURED
-from regrow.execution import native, rivals
+from regrow.execution import images, native, rivals
+from regrow.execution.conv_ops import Geometry, filter_gradients
 
 
 @pytest.fixture(params=[name for name in native.available() if name != "reference"], autouse=True)
@@ -58,3 +59,21 @@ def test_bfloat16_is_summed_in_float() -> None:
     grad, x = (torch.randn(16, side).bfloat16() for side in (20, 30))
     position, size = rivals.of_product(grad, x, torch.empty(0, dtype=torch.int32), 600)
     torch.testing.assert_close(size, (grad.float().t() @ x.float()).abs().view(-1)[position.long()])
+
+
+def test_the_best_of_filters_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Integers again; the threshold is guessed from few."""
+    monkeypatch.setattr(rivals, "_FEW", 64)
+    how = Geometry((3, 3), (2, 1), (1, 1), (1, 1))
+    x = images.lanes(torch.randint(-3, 4, (5, 13, 6, 7)).float())
+    grad = images.lanes(torch.randint(-3, 4, (5, 21, *how.size(6, 7))).float())
+    whole = filter_gradients(grad, x, how.flat(), slice(None))
+    active = (torch.rand(whole.numel()) < 0.2).nonzero().squeeze(1).int()
+    for k in (0, 1, 300, whole.numel() - active.numel()):
+        found = rivals.of_filters(grad, x, how.flat(), active, k)
+        assert found is not None
+        wanted = UNSTRUCTURED.collect(whole.flatten(1), active, k)
+        kept = torch.isin(found[0], wanted.position)
+        assert torch.equal(found[0][kept], wanted.position)
+        assert torch.equal(found[1][kept], wanted.score)
+        assert not bool(torch.isin(found[0], active).any())

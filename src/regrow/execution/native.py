@@ -104,7 +104,7 @@ def convolve(
     x, y and add in lanes, of one type; values, bias and scale [O] float32.
     """
     weights = index.table.data_ptr(), values.shape[0], values.data_ptr(), _at(scale), _at(bias)
-    done(_library().regrow_convolve(*weights, _shape(x, y, geometry), _at(x), _at(add), relu, _at(y), *_kind(x)))
+    done(_library().regrow_convolve(*weights, sizes(x, y, geometry), _at(x), _at(add), relu, _at(y), *_kind(x)))
 
 
 def convolve_gradients(
@@ -120,16 +120,17 @@ def convolve_gradients(
     """dx as x, dw [nnz] at the surviving weights, db [O]; grad, x and dx in lanes, of one type; the others float32."""
     weights = index.table.data_ptr(), values.shape[0], values.data_ptr()
     given = map(_at, (grad, x, dx, dw, db))
-    done(_library().regrow_convolve_gradients(*weights, _shape(x, grad, geometry), *given, *_kind(x)))
+    done(_library().regrow_convolve_gradients(*weights, sizes(x, grad, geometry), *given, *_kind(x)))
 
 
 def filters(grad: Tensor, x: Tensor, geometry: Sequence[int], first: int, to: Tensor) -> None:
     """to [rows, C kh kw] = the dense gradient of filters from `first` on; grad and x in lanes, all float32."""
-    given = _shape(x, grad, geometry), _at(grad), _at(x), first, to.shape[0], _at(to)
+    given = sizes(x, grad, geometry), _at(grad), _at(x), first, to.shape[0], _at(to)
     done(_library().regrow_filters(*given, torch.get_num_threads()))
 
 
-def _shape(x: Tensor, y: Tensor, geometry: Sequence[int]) -> Array[c_int64]:
+def sizes(x: Tensor, y: Tensor, geometry: Sequence[int]) -> Array[c_int64]:
+    """Of a convolution."""
     return (c_int64 * 15)(*x.shape, *y.shape[1:], *geometry)
 
 
@@ -219,18 +220,7 @@ def keep(tensor: Tensor, bits: Tensor, rest: float) -> None:
     _library().regrow_keep(_at(tensor), _at(bits), tensor.numel(), rest, torch.get_num_threads())
 
 
-def rivals(grad: Tensor, x: Tensor, active: Tensor, bound: float, position: Tensor, size: Tensor) -> int:
-    """The entries of G^T X that are not active and above the bound in size, ascending, to `position` and `size` [room]:
-    how many they are, or, if that is more than the room, room enough. G and X in lanes, float32."""
-    factors = grad.data_ptr(), grad.shape[1], x.data_ptr(), x.shape[1], x.shape[0]
-    known = active.data_ptr(), active.numel(), active.dtype is torch.int64, bound
-    room = position.data_ptr(), size.data_ptr(), position.numel()
-    found: int = _library().regrow_rivals(*factors, *known, *room, torch.get_num_threads())
-    done(found < 0)
-    return found
-
-
-def call(name: str, *arguments: Tensor | float | None) -> Any:
+def call(name: str, *arguments: Tensor | float | Array[c_int64] | None) -> Any:
     """A kernel by its name, on contiguous tensors and numbers."""
     given = (_at(value) if isinstance(value, Tensor) else value for value in arguments)
     return getattr(_library(), f"regrow_{name}")(*given)
@@ -294,8 +284,10 @@ def _find() -> CDLL | None:
     library.regrow_floor.argtypes, library.regrow_floor.restype = [at, long, long, c_int], c_float
     library.regrow_select.argtypes = [at, long, long, at, c_int]
     library.regrow_above.argtypes = [at, long, at, long, c_int, c_float, at, at, c_int]
-    library.regrow_rivals.argtypes = [at, long, at, long, long, at, long, c_int, c_float, at, at, long, c_int]
-    for count in ("regrow_sources", "regrow_union", "regrow_distinct", "regrow_mark", "regrow_above", "regrow_rivals"):
-        getattr(library, count).restype = long
+    found: list[Any] = [at, long, c_int, c_float, at, at, long, c_int]
+    library.regrow_rivals.argtypes = [at, long, at, long, long, *found]
+    library.regrow_filter_rivals.argtypes = [at, at, at, *found]
+    for count in ("sources", "union", "distinct", "mark", "above", "rivals", "filter_rivals"):
+        getattr(library, f"regrow_{count}").restype = long
     library.regrow_transpose.argtypes = [at, long, long, at, c_int, c_int]
     return library

@@ -1,18 +1,23 @@
-"""Rivals: the largest inactive entries of a dense gradient G^T X, found without writing it out."""
+"""Rivals: the largest inactive entries of a dense gradient, G^T X or of filters, found without writing it out."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isqrt
 
 import torch
 from torch import Tensor
 
-from regrow.execution import native
+from regrow.execution import images, native
+from regrow.execution.conv_ops import filter_gradients
 from regrow.execution.ops import lanes
 from regrow.execution.scratch import passing
 
 _SAMPLE = 1 << 16
 """Entries that are looked at first, to guess how large the largest are."""
+
+_FEW = 1 << 14
+"""The same of filters, where looking costs as much as finding. Gradients of less than 16 times as many are written."""
 
 _MORE = 2.5
 """Entries to look for, in multiples of those wanted: among the largest of the sample, many are active."""
@@ -34,18 +39,52 @@ def of_product(grad: Tensor, x: Tensor, active: Tensor, k: int) -> tuple[Tensor,
     grad, x = (lanes(factor.float()) for factor in (grad, x))
     total = grad.shape[1] * x.shape[1]
     apart = max(1, isqrt(total // _SAMPLE))  # rows differ in scale, and so do columns: some of each
-    sample = grad[:, ::apart].t() @ x[:, ::apart]
+    return _found(grad, x, (), grad[:, ::apart].t() @ x[:, ::apart], total, active, k)
+
+
+def of_filters(
+    grad: Tensor, x: Tensor, geometry: Sequence[int], active: Tensor, k: int
+) -> tuple[Tensor, Tensor] | None:
+    """The same in the dense gradient of a convolution's filters, from images [N, out, H', W'] and [N, in, H, W]; None
+    where it is as well written."""
+    total = grad.shape[1] * x.shape[1] * geometry[0] * geometry[1]
+    if total < 16 * _FEW or not native.serves(grad, x):
+        return None
+    grad, x = (images.as_lanes(factor).float() for factor in (grad, x))
+    apart = isqrt(total // _FEW)
+    sample = filter_gradients(grad[:, ::apart], x[:, ::apart], geometry, slice(None))
+    return _found(grad, x, geometry, sample, total, active, k)
+
+
+def _found(
+    grad: Tensor, x: Tensor, geometry: Sequence[int], sample: Tensor, total: int, active: Tensor, k: int
+) -> tuple[Tensor, Tensor]:
     want, room = _MORE * k + 16, 3 * k + 64
     while True:
         bound = _bound(sample, int(want * sample.numel() / total) + 1)
         position, size = passing(room, active.dtype), passing(room, torch.float32)
-        n = native.rivals(grad, x, active, bound, position, size)
+        n = _seek(grad, x, geometry, active, bound, position, size)
         if n > room:
             room = n
         elif n < k and bound >= 0:
             want *= max(2.0, _MORE * k / (n + 1))
         else:
             return position[:n], size[:n]
+
+
+def _seek(
+    grad: Tensor, x: Tensor, geometry: Sequence[int], active: Tensor, bound: float, position: Tensor, size: Tensor
+) -> int:
+    """The entries that are not active and above the bound in size, ascending, to `position` and `size` [room]: how many
+    they are, or, if that is more than the room, room enough."""
+    known = active, active.numel(), active.dtype is torch.int64, bound
+    room = position, size, position.numel(), torch.get_num_threads()
+    if geometry:
+        found = native.call("filter_rivals", native.sizes(x, grad, geometry), grad, x, *known, *room)
+    else:
+        found = native.call("rivals", grad, grad.shape[1], x, x.shape[1], x.shape[0], *known, *room)
+    native.done(found < 0)
+    return int(found)
 
 
 def _bound(sample: Tensor, rank: int) -> float:

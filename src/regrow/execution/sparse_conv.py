@@ -11,6 +11,7 @@ from regrow.core.topology import Shape
 from regrow.execution import groups, images
 from regrow.execution.conv_ops import Geometry, filter_gradients, sparse_conv2d
 from regrow.execution.index import Index
+from regrow.execution.rivals import of_filters
 from regrow.execution.sparse_layer import SparseLayer
 
 _MANY = 1024
@@ -42,6 +43,9 @@ class SparseConv2d(SparseLayer, nn.Conv2d):
 
     def gradient(self, grad: Tensor, x: Tensor, rows: slice) -> Tensor:
         return filter_gradients(grad, x, geometry(self).flat(), rows, self.groups).flatten(1)
+
+    def rivals(self, grad: Tensor, x: Tensor, active: Tensor, k: int) -> tuple[Tensor, Tensor] | None:
+        return of_filters(grad, x, geometry(self).flat(), active, k) if self.groups == 1 else None
 
     @property
     def by_torch(self) -> bool:

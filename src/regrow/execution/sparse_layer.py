@@ -51,6 +51,10 @@ class SparseLayer(nn.Module):
     def gradient(self, grad: Tensor, x: Tensor, rows: slice) -> Tensor:
         """These rows of the dense gradient, as the index counts them, from what a backward pass was given."""
 
+    def rivals(self, grad: Tensor, x: Tensor, active: Tensor, k: int) -> tuple[Tensor, Tensor] | None:
+        """The k largest entries of that which are not active, and perhaps more, if the layer has a way of its own."""
+        return None
+
     @classmethod
     def take_over(cls: type[Layer], layer: nn.Module, at: Tensor) -> Layer:
         """Make a plain layer sparse, in place: the same module and Parameter, of which the weights `at` remain."""

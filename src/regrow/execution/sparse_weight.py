@@ -62,7 +62,7 @@ class SparseWeight:
             self.layer, self.at = cast(SparseLayer, layer), at
         self.width = prod(self.layer.shape[1:])  # of a row of the dense weight
         self.layer.held = True
-        self.witness, self.wanted = Witness(self.layer.gradient), False
+        self.witness, self.wanted = Witness(self.layer.gradient, self.layer.rivals), False
         self._births: Mapping[str, int] | None = None
         self._pattern: Pattern = UNSTRUCTURED
         self._handles = [self.parameter.register_hook(self._arriving)] if self.parameter.requires_grad else []  # type: ignore[no-untyped-call]
@@ -122,11 +122,12 @@ class SparseWeight:
         else:  # a copy that is not turned into candidates at once may become a moment, and stay
             room = passing(grad.numel(), grad.dtype) if self._births is not None else torch.empty_like(grad)
             self._raw = room.copy_(grad)
+        last = self._births is not None and self._passes.single
         if self.layer.whole:  # this is the dense gradient
             self.witness.hold(self._raw.view(-1, self.width))
         else:
-            self.witness.accept(afresh)
-        if self._births is not None and self._passes.single and not self.witness.empty:
+            self.witness.accept(afresh, last)
+        if last and self._births is not None and not self.witness.empty:
             self._reduce(self._births)
 
     def _reduce(self, births: Mapping[str, int]) -> None:

@@ -18,6 +18,9 @@ Pair = tuple[Tensor, Tensor]
 Form = Callable[[Tensor, Tensor, slice], Tensor]
 """(G, X, rows) -> these rows of the dense gradient [out, in]; of a product G^T X."""
 
+Find = Callable[[Tensor, Tensor, Tensor, int], Pair | None]
+"""(G, X, active, k) -> of factors that are images, the k best entries that are not active; None if not that way."""
+
 _BLOCK = 1 << 18
 """Entries of the dense gradient that exist at a time: they fit a core's cache, and their memory is used again."""
 
@@ -37,8 +40,8 @@ class Witness:
     best: Mapping[str, Candidates | None] | None
     """By site, all that is left of the gradient once it has been reduced."""
 
-    def __init__(self, form: Form) -> None:
-        self._form = form
+    def __init__(self, form: Form, find: Find) -> None:
+        self._form, self._find = form, find
         self._table: Tensor | None = None
         self._pass = -1
         self.forget()
@@ -77,8 +80,8 @@ class Witness:
         """Of all that has accumulated, keep this."""
         self._pairs, self._sum, self.best = [], None, best
 
-    def accept(self, afresh: bool) -> None:
-        """What was noted has accumulated: in a new sum, or in that of the passes before."""
+    def accept(self, afresh: bool, last: bool) -> None:
+        """What was noted has accumulated, in a new sum or that of the passes before; the `last` is reduced at once."""
         if afresh:
             self._pairs, self._sum = [], None
         elif self.best is not None:
@@ -86,6 +89,11 @@ class Witness:
         self.best = None
         self._pairs += self._noted
         self._noted = []
+        if not (last and len(self._pairs) == 1 and self._sum is None):
+            self._settle()
+
+    def _settle(self) -> None:
+        """What is larger than the gradient becomes the gradient."""
         if self._pairs:
             grad, x = self._pairs[0]
             kept = sum(g.numel() + z.numel() for g, z in self._pairs)
@@ -96,6 +104,8 @@ class Witness:
         """Of these rows, the k largest entries that are not active, and perhaps more: ascending positions and sizes.
         None where they must be read in blocks."""
         grads, inputs = ([pair[side] for pair in self._pairs] for side in (0, 1))
+        if self._sum is None and len(self._pairs) == 1 and grads[0].dim() > 2:
+            return self._find(grads[0], inputs[0], active, k)
         if self._sum is not None or not rivals.serves(*grads, *inputs):
             return None
         grad, x = (several[0] if len(several) == 1 else torch.cat(several) for several in (grads, inputs))
@@ -107,6 +117,7 @@ class Witness:
 
     def blocks(self, rows: range) -> Iterator[tuple[int, Tensor]]:
         """These rows of the dense gradient, in blocks: the first row, and the block [rows, in]."""
+        self._settle()
         width = (self._pairs[0][1] if self._sum is None else self._sum).shape[1]
         step = max(1, _BLOCK // max(1, width))
         for first in rows[::step]:

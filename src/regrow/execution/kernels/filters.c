@@ -6,20 +6,30 @@
 
 #include <stdlib.h>
 #include <string.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 #include "kernels.h"
+#include "rivals.h"
 #include "share.h"
 
 #define MOST 16       /* taps or stride, along an axis */
 #define PIXELS 1024   /* lanes of a channel of g that are summed at a time */
+#define TOGETHER 8    /* filters that are best summed together */
+#define PAGE (2 << 20)    /* bytes of a large page */
 
 /* A convolution: sizes, as native.py gives them; (height, width) pairs. */
 typedef struct {
     int64_t n, channels, in[2], out_channels, out[2], kernel[2], stride[2], padding[2], dilation[2];
 } shape;
 
-/* The copy of x: [channels][rows][phases][columns][n]. Phase f holds columns start[f], start[f] + stride, .. of x. */
+/* The factors, of which x is copied to `at`: [channels][rows][phases][columns][n]. Phase f holds columns start[f],
+   start[f] + stride, .. of x. */
 typedef struct {
+    dense of;
+    const shape *s;
+    const float *g, *x;
     int64_t rows, phases, columns, start[MOST];
     int64_t tap[MOST * MOST];
     float *at;
@@ -27,8 +37,13 @@ typedef struct {
 
 static int64_t up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-static copy copy_of(const shape *s) {
-    copy c = {.rows = (s->out[0] - 1) * s->stride[0] + (s->kernel[0] - 1) * s->dilation[0] + 1};
+static void ready(const dense *d);
+static void form(const dense *d, int64_t first, int64_t count, float *to);
+
+static copy copy_of(const shape *s, const float *g, const float *x) {
+    const int64_t width = s->channels * s->kernel[0] * s->kernel[1];
+    copy c = {.of = {s->out_channels, width, width, TOGETHER, ready, form}, .s = s, .g = g, .x = x,
+              .rows = (s->out[0] - 1) * s->stride[0] + (s->kernel[0] - 1) * s->dilation[0] + 1};
     int64_t phase[MOST], shift[MOST], reach = 0;
     for (int64_t k = 0; k < s->kernel[1]; k++) {
         const int64_t at = k * s->dilation[1], start = at % s->stride[1] - s->padding[1];
@@ -42,10 +57,16 @@ static copy copy_of(const shape *s) {
     for (int64_t i = 0; i < s->kernel[0]; i++)
         for (int64_t k = 0; k < s->kernel[1]; k++)
             c.tap[i * s->kernel[1] + k] = ((i * s->dilation[0] * c.phases + phase[k]) * c.columns + shift[k]) * s->n;
+    const int64_t bytes = s->channels * c.rows * c.phases * c.columns * s->n * sizeof *c.at, large = up(bytes, PAGE) * PAGE;
+    c.at = aligned_alloc(PAGE, large);
+#ifdef MADV_HUGEPAGE
+    if (c.at) madvise(c.at, large, MADV_HUGEPAGE);    /* a tenth of the faults, and less */
+#endif
     return c;
 }
 
-static void lay(const shape *s, const copy *c, const float *x, int64_t channel) {
+static void lay(const copy *c, int64_t channel) {
+    const shape *s = c->s;
     float *to = c->at + channel * c->rows * c->phases * c->columns * s->n;
     for (int64_t row = 0; row < c->rows; row++)
         for (int64_t f = 0; f < c->phases; f++, to += c->columns * s->n) {
@@ -54,7 +75,7 @@ static void lay(const shape *s, const copy *c, const float *x, int64_t channel) 
             while (first * step + c->start[f] < 0) first++;
             if (last > c->columns) last = c->columns;
             if (y < 0 || y >= s->in[0] || last < first) first = last = 0;
-            const float *from = x + ((channel * s->in[0] + y) * s->in[1] + first * step + c->start[f]) * s->n;
+            const float *from = c->x + ((channel * s->in[0] + y) * s->in[1] + first * step + c->start[f]) * s->n;
             memset(to, 0, first * s->n * sizeof *to);
             if (step == 1) memcpy(to + first * s->n, from, (last - first) * s->n * sizeof *to);
             else
@@ -63,33 +84,47 @@ static void lay(const shape *s, const copy *c, const float *x, int64_t channel) 
         }
 }
 
-/* Of some filters: their part of g begins at `g`. */
-static void sum(const shape *s, const copy *c, const float *g, int64_t count, float *to) {
+static void ready(const dense *d) {
+    const copy *c = (const copy *)d;
+    for (int64_t channel = part(c->s->channels, 0); channel < part(c->s->channels, 1); channel++) lay(c, channel);
+}
+
+static void form(const dense *d, int64_t first, int64_t count, float *to) {
+    const copy *c = (const copy *)d;
+    const shape *s = c->s;
     const int64_t row = s->out[1] * s->n, strips = row < PIXELS ? 1 : row / PIXELS, wide = up(s->out[1], strips);
-    const int64_t tall = row < PIXELS ? PIXELS / row : 1, step = c->phases * c->columns * s->n;
+    const int64_t tall = row < PIXELS ? PIXELS / row : 1, step = c->phases * c->columns * s->n, one = s->out[0] * row;
     windows w = {0, c->rows * step, s->stride[0] * step, s->channels, s->kernel[0] * s->kernel[1], c->tap};
+    memset(to, 0, count * d->width * sizeof *to);
     for (int64_t y = 0; y < s->out[0]; y += tall)
         for (int64_t x = 0; x < s->out[1]; x += wide) {
-            const int64_t lines = s->out[0] - y < tall ? s->out[0] - y : tall, columns = s->out[1] - x < wide ? s->out[1] - x : wide;
+            const int64_t high = s->out[0] - y < tall ? s->out[0] - y : tall, columns = s->out[1] - x < wide ? s->out[1] - x : wide;
             w.x = c->at + y * w.row + x * s->n;
-            regrow_outer()->filters(g + y * row + x * s->n, s->out[0] * row, count, &w, lines, columns * s->n, row, to);
+            regrow_outer()->filters(c->g + first * one + y * row + x * s->n, one, count, &w, high, columns * s->n, row, to);
         }
 }
 
 /* to [count][channels * taps]: the gradient of filters first .. first + count, from g and x, in lanes. */
 EXPORT int regrow_filters(const shape *s, const float *g, const float *x, int64_t first, int64_t count, float *to, int threads) {
-    const int64_t width = s->channels * s->kernel[0] * s->kernel[1], one = s->out[0] * s->out[1] * s->n;
-    copy c = copy_of(s);
-    c.at = aligned_alloc(LINE, lines(s->channels * c.rows * c.phases * c.columns * s->n * sizeof *c.at + 1));
+    const copy c = copy_of(s, g, x);
     if (!c.at) return 1;
-#pragma omp parallel num_threads(count * width * one < ENOUGH ? 1 : threads)
+#pragma omp parallel num_threads(count * c.of.width * s->out[0] * s->out[1] * s->n < ENOUGH ? 1 : threads)
     {
-        for (int64_t channel = part(s->channels, 0); channel < part(s->channels, 1); channel++) lay(s, &c, x, channel);
+        ready(&c.of);
 #pragma omp barrier
         const int64_t low = part(count, 0), high = part(count, 1);
-        memset(to + low * width, 0, (high - low) * width * sizeof *to);
-        if (low < high) sum(s, &c, g + (first + low) * one, high - low, to + low * width);
+        if (low < high) form(&c.of, first + low, high - low, to + low * c.of.width);
     }
     free(c.at);
     return 0;
+}
+
+/* `regrow_seek` in the gradient of all filters. */
+EXPORT int64_t regrow_filter_rivals(const shape *s, const float *g, const float *x, const void *active, int64_t count, int wide,
+                                    float bound, void *at, float *size, int64_t room, int threads) {
+    const copy c = copy_of(s, g, x);
+    if (!c.at) return -1;
+    const int64_t found = regrow_seek(&c.of, active, count, wide, bound, at, size, room, threads);
+    free(c.at);
+    return found;
 }

@@ -1,4 +1,5 @@
-/* The entries of a dense weight gradient that might grow. It is formed a few rows at a time and never written out. */
+#include "rivals.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,15 +10,14 @@
 
 #define BLOCK 65536    /* entries that exist at a time, for each thread */
 
-/* The gradient g x^T [rows][width]; the positions that exist, ascending. */
+/* What is sought: the positions that exist, ascending, and the size that others must exceed. */
 typedef struct {
-    const float *g, *panels;
-    int64_t width, n;
+    const dense *of;
     const void *active;
     int64_t count;
     int wide;
     float bound;
-} gradient;
+} search;
 
 /* Where a thread puts what it has found, while there is room; `found` goes on counting. */
 typedef struct {
@@ -26,19 +26,11 @@ typedef struct {
     int64_t room, found;
 } list;
 
-INLINE int64_t panels_of(int64_t width) { return (width + PANEL - 1) / PANEL; }
-
-/* to [n][PANEL] = x [features][n], filled up with zeros. */
-static void pack(const float *x, int64_t features, int64_t n, float *to) {
-    for (int64_t k = 0; k < n; k++)
-        for (int64_t c = 0; c < PANEL; c++) to[k * PANEL + c] = c < features ? x[c * n + k] : 0;
-}
-
 /* Of row `row`, what is in `columns` (`some`) and not active; `low` is the first active position not passed yet. */
-INLINE void pick(const gradient *w, int wide, int64_t row, const float *values, const int32_t *columns, int64_t some,
+INLINE void pick(const search *w, int wide, int64_t row, const float *values, const int32_t *columns, int64_t some,
                  int64_t *low, list *to) {
     for (int64_t i = 0; i < some;) {
-        const int64_t here = row * w->width + columns[i], other = *low < w->count ? get(w->active, wide, *low) : INT64_MAX;
+        const int64_t here = row * w->of->width + columns[i], other = *low < w->count ? get(w->active, wide, *low) : INT64_MAX;
         const float value = fabsf(values[columns[i]]), size = value == value ? value : 0;
         if (to->found < to->room) {
             put(to->at, wide, to->found, here);
@@ -50,18 +42,19 @@ INLINE void pick(const gradient *w, int wide, int64_t row, const float *values, 
     }
 }
 
-static int find(const gradient *w, const outer *with, int64_t first, int64_t last, list *to) {
-    const int64_t panels = panels_of(w->width), apart = panels * PANEL, most = apart < BLOCK ? BLOCK / apart : 1;
-    float *block = regrow_scratch((most + 2) * apart * sizeof *block);
+static int find(const search *w, int64_t first, int64_t last, list *to) {
+    const dense *d = w->of;
+    int64_t most = BLOCK / d->pitch / d->step * d->step, low = below(w->active, w->wide, w->count, first * d->width);
+    if (most < d->step) most = d->step;
+    float *block = regrow_scratch(((most + 1) * d->pitch + PANEL) * sizeof *block);
     if (!block) return 1;
-    int32_t *columns = (int32_t *)(block + most * apart);
-    int64_t low = below(w->active, w->wide, w->count, first * w->width);
+    int32_t *columns = (int32_t *)(block + most * d->pitch);
     for (int64_t row = first; row < last; row += most) {
         const int64_t here = last - row < most ? last - row : most;
-        with->rows(w->g + row * w->n, here, w->n, w->panels, panels, block);
+        d->form(d, row, here, block);
         for (int64_t r = 0; r < here; r++) {
-            const float *values = block + r * apart;
-            const int64_t some = with->above(values, w->width, w->bound, columns);
+            const float *values = block + r * d->pitch;
+            const int64_t some = regrow_outer()->above(values, d->width, w->bound, columns);
             if (w->wide) pick(w, 1, row + r, values, columns, some, &low, to);
             else pick(w, 0, row + r, values, columns, some, &low, to);
         }
@@ -69,24 +62,19 @@ static int find(const gradient *w, const outer *with, int64_t first, int64_t las
     return 0;
 }
 
-/* The inactive entries of g x^T whose size (0 for a NaN) is above the bound, from g [rows][n] and x [width][n], in lanes:
-   `at`, of the type of `active`, and `size` begin with them if they fit the room. Returns how many they are; more than
-   the room: how much they take; -1: there is no memory. */
-EXPORT int64_t regrow_rivals(const float *g, int64_t rows, const float *x, int64_t width, int64_t n, const void *active,
-                             int64_t count, int wide, float bound, void *at, float *size, int64_t room, int threads) {
-    float *panels = aligned_alloc(LINE, lines(panels_of(width) * PANEL * n * sizeof *panels + 1));
-    const gradient w = {g, panels, width, n, active, count, wide, bound};
+int64_t regrow_seek(const dense *d, const void *active, int64_t count, int wide, float bound, void *at, float *size,
+                    int64_t room, int threads) {
+    const search w = {d, active, count, wide, bound};
     const int64_t each = wide ? 8 : 4;
     int64_t total = 0, needed = 0;
-    int failed = !panels;
-#pragma omp parallel num_threads(rows * width < ENOUGH || failed ? 1 : threads)
-    if (!failed) {
+    int failed = 0;
+#pragma omp parallel num_threads(d->rows * d->width < ENOUGH ? 1 : threads)
+    {
         const int64_t all = omp_get_num_threads(), begin = part(room, 0);
         list mine = {(char *)at + begin * each, size + begin, part(room, 1) - begin, 0};
-        for (int64_t p = part(panels_of(width), 0); p < part(panels_of(width), 1); p++)
-            pack(x + p * PANEL * n, width - p * PANEL, n, panels + p * PANEL * n);
+        d->ready(d);
 #pragma omp barrier
-        const int lost = find(&w, regrow_outer(), part(rows, 0), part(rows, 1), &mine);
+        const int lost = find(&w, part(d->rows, 0), part(d->rows, 1), &mine);
         IN_TURN {
             failed |= lost;
             if (needed < (mine.found + 1) * all) needed = (mine.found + 1) * all;
@@ -98,6 +86,43 @@ EXPORT int64_t regrow_rivals(const float *g, int64_t rows, const float *x, int64
             if (mine.found > mine.room) total += room;
         }
     }
-    free(panels);
     return failed ? -1 : total > room ? needed : total;
+}
+
+/* g x^T, from g [rows][n] and x [width][n], in lanes; `panels`: room for x as it is read. */
+typedef struct {
+    dense of;
+    const float *g, *x;
+    float *panels;
+    int64_t n;
+} product;
+
+static int64_t panels_of(int64_t width) { return (width + PANEL - 1) / PANEL; }
+
+/* to [n][PANEL] = x [features][n], filled up with zeros. */
+static void pack(const float *x, int64_t features, int64_t n, float *to) {
+    for (int64_t k = 0; k < n; k++)
+        for (int64_t c = 0; c < PANEL; c++) to[k * PANEL + c] = c < features ? x[c * n + k] : 0;
+}
+
+static void ready(const dense *d) {
+    const product *p = (const product *)d;
+    for (int64_t i = part(panels_of(d->width), 0), n = p->n; i < part(panels_of(d->width), 1); i++)
+        pack(p->x + i * PANEL * n, d->width - i * PANEL, n, p->panels + i * PANEL * n);
+}
+
+static void form(const dense *d, int64_t first, int64_t count, float *to) {
+    const product *p = (const product *)d;
+    regrow_outer()->rows(p->g + first * p->n, count, p->n, p->panels, panels_of(d->width), to);
+}
+
+/* `regrow_seek` in g x^T. */
+EXPORT int64_t regrow_rivals(const float *g, int64_t rows, const float *x, int64_t width, int64_t n, const void *active,
+                             int64_t count, int wide, float bound, void *at, float *size, int64_t room, int threads) {
+    const int64_t pitch = panels_of(width) * PANEL;
+    const product p = {{rows, width, pitch, 1, ready, form}, g, x, aligned_alloc(LINE, lines(pitch * n * sizeof *x + 1)), n};
+    if (!p.panels) return -1;
+    const int64_t found = regrow_seek(&p.of, active, count, wide, bound, at, size, room, threads);
+    free(p.panels);
+    return found;
 }

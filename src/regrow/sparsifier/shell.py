@@ -90,7 +90,7 @@ class Sparsifier:
         """Put the model on its first topology and ride on the optimizer from its next step.
 
         Raises:
-            RegrowError: a setup that cannot work, or this sparsifier holds a model already.
+            RegrowError: a setup that cannot work; or it holds a model already.
         """
         if self._hooks:
             raise RegrowError("this sparsifier holds a model already; finalize() it first, or make another one")
@@ -98,10 +98,10 @@ class Sparsifier:
         refuse_quantised(self.model)
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.verdicts = survey(self.model, self._include, self._exclude, trained)
-        parts = parts_of(self.model, self.verdicts)
-        refuse_signals(self.method.needs, [part.parameter for part in parts.values()], self.optimizer)
+        self._parts = parts_of(self.model, self.verdicts)
+        refuse_signals(self.method.needs, [part.parameter for part in self._parts.values()], self.optimizer)
         density = self.method.initial_density(self._density)
-        first = start_topology(self.model, parts, self._start, density, self._overrides, self.seed)
+        first = start_topology(self.model, self._parts, self._start, density, self._overrides, self.seed)
         if not keeps(self._start):
             warn_if_trained(self.model, self.optimizer)
         check_ranks(first, self.step)
@@ -119,8 +119,7 @@ class Sparsifier:
         return self
 
     def _begin(self) -> None:
-        self._explored = Explored(self.topology)
-        self._tally = Tally(self.topology)
+        self._explored, self._tally = Explored(self.topology), Tally(self.topology)
         self._begin_period()
         self._expect()
         self.tweaks.attach(self.optimizer, self.timetable.periods[0].steps)
@@ -181,9 +180,8 @@ class Sparsifier:
     def finalize(self) -> nn.Module:
         """Let go of model and optimizer; the model is plain, with exact zeros outside the topology."""
         if self._hooks:  # once: what is done to the model later is not ours
-            for hook in self._hooks:
-                hook.remove()
-            self._hooks = []
+            while self._hooks:
+                self._hooks.pop().remove()
             self.tweaks.detach()
             self.backend.detach()
         return self.model
@@ -242,8 +240,8 @@ class Sparsifier:
 
     def _moving(self) -> dict[str, Site]:
         """The sites that are trained: a weight frozen since `sparsify` stays as it is."""
-        trained = {part.name for verdict in self.verdicts for part in verdict.parts if part.parameter.requires_grad}
-        return {name: site for name, site in self.backend.sites(self.pattern).items() if name in trained}
+        sites = self.backend.sites(self.pattern).items()
+        return {name: site for name, site in sites if self._parts[name].parameter.requires_grad}
 
     def _expect(self) -> None:
         """Tell the backend what the coming step must leave behind."""

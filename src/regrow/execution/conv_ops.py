@@ -13,7 +13,6 @@ from regrow.core.errors import RegrowError
 from regrow.execution import images, native, reference
 from regrow.execution.index import Index
 from regrow.execution.once import once
-from regrow.execution.once import once
 from regrow.execution.ops import LISTENERS
 
 torch.library.define(
@@ -230,7 +229,6 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(x, values, table)
 
 
-@once
 @once
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     needs = ctx.needs_input_grad[:3]

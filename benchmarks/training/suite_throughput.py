@@ -1,6 +1,7 @@
 """A suite of 24 small runs, one thread each: two workers against one, the start of all processes included.
 
-Each call adds a round to those of the day: the suite once with one worker, once with two, each from the command line.
+Each call adds a round to those of the day, unless the machine had other work: the suite once with one worker, once with
+two, each from the command line.
 
 python -m benchmarks.training.suite_throughput
 """
@@ -18,7 +19,7 @@ from statistics import median
 from time import perf_counter
 
 import torch
-from benchmarks.paired import RESULTS, environment, report
+from benchmarks.paired import NEIGHBOURS, RESULTS, environment, report
 
 LIMIT, RUNS, NAME = 1.7, 24, "suite_throughput"
 SUITE = """
@@ -72,4 +73,6 @@ if __name__ == "__main__":
     before = today()
     with tempfile.TemporaryDirectory() as folder:
         one, two = (seconds(workers, Path(folder)) for workers in (1, 2))
+    if warning := NEIGHBOURS.warning():
+        sys.exit(f"{warning}: {one:.1f} s and {two:.1f} s, {one / two:.2f}x, are not kept")
     report(NAME, [Throughput(before.name, [*before.one, one], [*before.two, two])])

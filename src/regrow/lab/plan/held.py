@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 
 from regrow.core import packing
+from regrow.core.topology import Shape
 from regrow.lab.plan.draft import Draft
-from regrow.lab.plan.net import io_of
 from regrow.recipe.schema import SGD
 
 _FLOAT, _INDEX = 4, 4
+_NARROW = 1 << 16
 _ENTRY, _FILE = 330, 3_000
 """Bytes around each tensor of a checkpoint, and around all of them."""
 _LINE, _HEADER = 100, 400
@@ -106,13 +107,20 @@ class _Sites:
         return _FLOAT * (largest + dense * (self.numel if backend == "masked" else 0))
 
     def besides(self, backend: str) -> int:
-        """The first topology and the current one, births, what was explored; and the mask's bits, or the index."""
-        positions = _INDEX * self.nnz * (1 + self.moves) + self.nnz * self.moves
+        """The current topology, births, what was explored; and the mask's bits, or the index."""
+        positions = (_INDEX + self.moves) * self.nnz
         lists = (_INDEX * self.seen[n] if self.seen[n] * 64 < self.size[n] else self.size[n] // 8 for n in self.size)
         own = self.numel // 8
         if backend == "sparse":
-            own = _INDEX * (3 * self.nnz + io_of(self.shapes) + 2 * len(self.shapes))
+            own = sum(_index(shape, self.exist[name]) for name, shape in self.shapes.items())
         return positions + sum(lists) + own
+
+
+def _index(shape: Shape, nnz: int) -> int:
+    """Where the weights of a sparse layer are, by rows and by columns: in 16 bits each where a matrix allows it."""
+    out, width = shape[0], math.prod(shape[1:])
+    narrow = len(shape) == 2 and max(out, width) <= _NARROW
+    return _INDEX * (out + width + 2) + (_INDEX // 2 if narrow else _INDEX) * 3 * nnz
 
 
 def _slots(draft: Draft) -> int:

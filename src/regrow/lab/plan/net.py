@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil, prod
+from math import ceil
 from typing import Any
 
 import torch
@@ -151,8 +151,3 @@ class _Widest(TorchFunctionMode):
 
 def _memory(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
-
-
-def io_of(shapes: Mapping[str, Shape]) -> int:
-    """Rows and columns of all of them, as matrices."""
-    return sum(shape[0] + prod(shape[1:]) for shape in shapes.values())

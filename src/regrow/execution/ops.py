@@ -90,7 +90,7 @@ def _product(x: Tensor, values: Tensor, bias: Tensor | None, table: Tensor, out:
     _check(index, values, bias)
     if not native.serves(x, values):
         return reference.product(x, values, bias, index)
-    y = _room(out, x)
+    y = _empty(out, x)
     native.product(index, _single(values), None if bias is None else _single(bias), _panel(x), y)
     return y
 
@@ -107,9 +107,7 @@ def _gradients(
         dx, *others = reference.gradients(grad, x, values, index, (need_x, need_values, need_bias))
         return _tensors(x, None if dx is None else _gradient_of(x, need_values).copy_(dx), *others)
     x = _dense(x)
-    dx = None
-    if need_x:
-        dx = _room(x.shape[1], x) if is_lanes(x) or not need_values else _gradient_of(x, need_values)
+    dx = _gradient_of(x, need_values) if need_x else None
     dw = lasting(values.shape[0], torch.float32) if need_values else None
     db = torch.empty(grad.shape[1]) if need_bias else None
     if not x.shape[0]:  # of no samples, the gradient is zero
@@ -163,12 +161,6 @@ def _empty(rows: int, like: Tensor) -> Tensor:
     """[N, rows] in lanes, N as in `like`."""
     n = like.shape[0]
     return like.new_empty_strided((n, rows), (1, n))
-
-
-def _room(rows: int, like: Tensor) -> Tensor:
-    """The same, where every step comes back for it."""
-    n = like.shape[0]
-    return lasting(n * rows, like.dtype).view(rows, n).t()
 
 
 def _lanes_fake(x: Tensor) -> Tensor:

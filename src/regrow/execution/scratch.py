@@ -50,24 +50,21 @@ class Arena:
 
 
 class Pool:
-    """Memory that waits for the next of the same size; once a size is missing, what waits goes back to the system."""
+    """Memory that waits for the next of the same size."""
 
     def __init__(self) -> None:
         self._idle: dict[int, list[memoryview]] = {}
 
     def take(self, size: int) -> memoryview:
         idle = self._idle.setdefault(size, [])
-        if not idle:
-            self.release()
         memory = idle.pop() if idle else _mapped(size)
         view = memory[:]
         weakref.finalize(view, idle.append, memory).atexit = False
         return view
 
     def release(self) -> None:
-        """Give back to the system what waits."""
-        for idle in self._idle.values():
-            idle.clear()
+        """Give back to the system what waits: sizes have changed."""
+        self._idle.clear()
 
 
 def _mapped(size: int, huge: bool = False) -> memoryview:

@@ -109,6 +109,7 @@ class SparseLayer(nn.Module):
         else:
             self.index = Index.of(self.placed(at), self.matrix, self.narrow)
             refit(self.weight, values)
+            release()
 
     def dense(self, values: Tensor, elsewhere: float = 0.0) -> Tensor:
         """Of the shape of the dense weight: these values [nnz] where weights survive, another elsewhere.

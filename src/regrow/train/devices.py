@@ -65,7 +65,7 @@ def keep_memory() -> None:
     """What tensors give back stays with the process, for its next step.
 
     glibc returns large blocks to the system at once, which clears every page anew: a fifth of a sparse step of a small
-    CNN (measured: benchmarks/results/cnn_step_2026-11-20.md). Other C libraries are left as they are.
+    CNN (measured: benchmarks/results/convolutions_2026-11-20.md). Other C libraries are left as they are.
     """
     mallopt = getattr(CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     for threshold in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD

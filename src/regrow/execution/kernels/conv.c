@@ -9,7 +9,7 @@
 
 #define WHOLE (VW * (int64_t)sizeof(float) / (int64_t)sizeof(element))    /* elements of a register */
 #define AHEAD 2             /* channels whose lanes are fetched in advance */
-#define LARGE (8 << 20)    /* bytes of an image that no cache would keep for whoever reads it next */
+#define LARGE (8 << 20)     /* bytes of an image that no cache would keep for whoever reads it next */
 
 /* Rows y .. last, columns (of each phase) t .. end, lanes at .. at + lanes. */
 typedef struct {
@@ -221,6 +221,7 @@ static void run(const pass *p, int64_t first, int64_t last, float *dw, void *mem
         for (int64_t s = 0; s < p->slots; s++) r->rows[s] = -1;
         for (int64_t y = u.y; y < u.last; y++) run_row(p, &u, y, dw, r);
     }
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);    /* what left past the caches has arrived */
 }
 
 static void product(const pass *p, int64_t first, int64_t last, void *memory) { run(p, first, last, 0, memory); }

@@ -21,7 +21,10 @@ INLINE vec no_less(vec v, float least) {
 INLINE void leave(const tile *t, int64_t at, vec v) {
     v = no_less(t->add ? v + load(t->add + at) : v, t->least);
 #if VW == 16 && !defined(HALF)
-    if (t->past) return _mm512_stream_ps(t->to + at, (__m512)v);
+    if (t->past) {
+        _mm512_stream_ps(t->to + at, (__m512)v);
+        return;
+    }
 #endif
     store(t->to + at, v);
 }

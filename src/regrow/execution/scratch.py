@@ -12,7 +12,7 @@ from torch import Tensor
 HUGE = 1 << 21
 """Bytes of a huge page: the system clears one in a tenth of the time, and less, that as many small ones take."""
 
-_LEAST, _MOST = 1 << 18, 1 << 29
+_LEAST, _MOST = 1 << 20, 1 << 29
 """Bytes of what has a place here; of all there is place for."""
 
 _LINE = 64

@@ -104,7 +104,6 @@ class Sparsifier:
         first = start_topology(self.model, self._parts, self._start, density, self._overrides, self.seed)
         if not keeps(self._start):
             warn_if_trained(self.model, self.optimizer)
-        check_ranks(first, self.step)
         self.tweaks.prepare(self.model, first, self.seed)
         self.backend.attach(self.model, first, self.optimizer)
         try:
@@ -119,6 +118,7 @@ class Sparsifier:
         return self
 
     def _begin(self) -> None:
+        check_ranks(self.topology, self.step)
         self._explored, self._tally = Explored(self.topology), Tally(self.topology)
         self._begin_period()
         self._expect()

@@ -78,7 +78,7 @@ int64_t regrow_seek(const dense *d, const void *active, int64_t count, int wide,
         IN_TURN {
             failed |= lost;
             if (needed < (mine.found + 1) * all) needed = (mine.found + 1) * all;
-            if (mine.found <= mine.room) {
+            if (mine.found <= mine.room && total + mine.found <= room) {    /* one before had too many */
                 memmove((char *)at + total * each, mine.at, mine.found * each);
                 memmove(size + total, mine.size, mine.found * sizeof *size);
             }

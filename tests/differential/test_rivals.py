@@ -77,3 +77,17 @@ def test_the_best_of_filters_are_those_of_the_whole(monkeypatch: pytest.MonkeyPa
         assert torch.equal(found[0][kept], wanted.position)
         assert torch.equal(found[1][kept], wanted.score)
         assert not bool(torch.isin(found[0], active).any())
+
+
+def test_what_does_not_fit_one_thread_s_room_leaves_the_others_in_theirs() -> None:
+    """All but a column of what is large lies in the first half of the rows; what follows the room is not ours."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    k, grad, x = 1000, torch.ones(1, 300), torch.ones(1, 200)
+    grad[:, :150] = grad[:, 299] = 2
+    position, size = (torch.full((8 * k,), 7, dtype=kind) for kind in (torch.int32, torch.float32))
+    arguments = grad, 300, x, 200, 1, torch.empty(0, dtype=torch.int32), 0, False, 1.5, position, size, k, 2
+    assert native.call("rivals", *arguments) >= 151 * 200
+    assert bool((position[k:] == 7).all())
+    assert bool((size[k:] == 7).all())
+    torch.set_num_threads(before)

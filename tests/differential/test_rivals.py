@@ -55,6 +55,22 @@ def test_a_nan_is_the_least_and_infinity_the_largest() -> None:
     assert torch.equal(size, whole.score)
 
 
+def test_what_one_thread_finds_too_much_is_not_written() -> None:
+    """Nor what the next one finds, though that has room for it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    grad, x = torch.ones(3, 256), torch.ones(3, 128)
+    grad[:, 128:] = 0
+    grad[:, 200] = 1  # 128 entries, of the second thread
+    nothing, room = torch.empty(0, dtype=torch.int32), 512
+    position, size = torch.full((1 << 16,), -1, dtype=torch.int32), torch.full((1 << 16,), -1.0)
+    factors = (factor.t().contiguous().t() for factor in (grad, x))
+    assert rivals._seek(*factors, (), nothing, 0.5, position[:room], size[:room]) > room
+    torch.set_num_threads(before)
+    assert bool((position[room:] == -1).all())
+    assert bool((size[room:] == -1).all())
+
+
 def test_bfloat16_is_summed_in_float() -> None:
     grad, x = (torch.randn(16, side).bfloat16() for side in (20, 30))
     position, size = rivals.of_product(grad, x, torch.empty(0, dtype=torch.int32), 600)

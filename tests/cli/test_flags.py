@@ -17,7 +17,7 @@ FLAGS = {
         *("RUNS", "--ood", "--corruptions", "--adversarial", "--analyses", "--split", "--passes", "--together"),
         *("--json", "--data-root"),
     },
-    "export": {"PATH", "--to", "--out", "--data-root"},
+    "export": {"PATH", "--to", "--out", "--fold", "--data-root"},
     "lottery": {
         *("RECIPE", "--densities", "--rewind", "--epoch", "--layers", "--set", "--seeds", "--runs", "--data-root"),
     },

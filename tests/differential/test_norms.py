@@ -15,6 +15,7 @@ from torch.library import opcheck
 import regrow
 from regrow.execution import native
 from regrow.execution.batch_norm_ops import batch_norm
+from regrow.execution.lane_layers import LaneGroupNorm
 from regrow.execution.lane_norms import LaneBatchNorm1d, LaneLayerNorm
 from regrow.execution.norm_ops import in_lanes, layer_norm
 from regrow.execution.rows import rows
@@ -170,7 +171,7 @@ def test_copies_pickles_and_names() -> None:
     model = nn.Sequential(nn.LayerNorm(4), nn.BatchNorm1d(4), nn.LayerNorm((2, 4)), nn.GroupNorm(2, 4))
     state = copy.deepcopy(model.state_dict())
     changed = take_over(model)
-    assert [type(m) for m in model] == [LaneLayerNorm, LaneBatchNorm1d, LaneLayerNorm, nn.GroupNorm]
+    assert [type(m) for m in model] == [LaneLayerNorm, LaneBatchNorm1d, LaneLayerNorm, LaneGroupNorm]
     x = torch.randn(3, 2, 4).movedim(0, -1).contiguous().movedim(-1, 0)
     torch.testing.assert_close(model[2](x), nn.LayerNorm((2, 4))(x))  # over two dimensions it is torch's
     assert isinstance(model[0], nn.LayerNorm)

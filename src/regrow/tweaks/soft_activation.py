@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -23,7 +24,7 @@ SOFT: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class Soft(nn.Module):
+class Soft(nn.Module, ABC):
     """s(x) = f(beta x) / beta, which tends to max(x, 0) as beta grows; with swish it is x sigmoid(beta x)."""
 
     kind: str

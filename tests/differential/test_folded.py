@@ -18,7 +18,6 @@ from regrow.execution.sparse import SparseBackend
 from regrow.train.models.resnet import BasicBlock, Bottleneck
 
 
-
 def norm_with_statistics(kind: type[nn.Module], features: int, **settings: bool) -> nn.Module:
     norm = kind(features, **settings)
     for tensor in (*norm.parameters(), norm.running_mean, norm.running_var):

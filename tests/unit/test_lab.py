@@ -106,7 +106,9 @@ def test_memory_of_a_model_of_mine(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_what_the_sparse_backend_refuses_stays_dense(monkeypatch: pytest.MonkeyPatch) -> None:
     def mine() -> nn.Sequential:
-        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ConvTranspose2d(4, 4, 3, padding=2), nn.Flatten(), nn.Linear(64, 10))
+        return nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.ConvTranspose2d(4, 4, 3, padding=2), nn.Flatten(), nn.Linear(64, 10)
+        )
 
     assert refused(mine()) == ({"1.weight": "weight of ConvTranspose2d"}, 2)
     monkeypatch.setattr(Setting, "build", lambda self: mine())

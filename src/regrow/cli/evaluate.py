@@ -12,7 +12,7 @@ from regrow.cli.options import DataRoot
 from regrow.cli.tables import print_table
 from regrow.cli.verb import say
 from regrow.core.errors import choose
-from regrow.train.paths import RunFolder, Together
+from regrow.train.paths import RunFolder, Together, is_ticket
 
 if TYPE_CHECKING:
     from regrow.lab.evaluation import Subject
@@ -75,7 +75,7 @@ def subjects(
     from regrow.lab.evaluation import Subject
     from regrow.recipe.folders import runs_in
 
-    tickets = [path for path in paths if path.suffix == ".safetensors"]
+    tickets = [path for path in paths if is_ticket(path)]
     folders = [folder.path for path in paths if path not in tickets for folder in runs_in(path)]
 
     def of(path: Path) -> Subject:

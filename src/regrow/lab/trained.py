@@ -13,7 +13,7 @@ from regrow.recipe.schema import Recipe
 from regrow.tickets import Ticket
 from regrow.tickets import load as load_ticket
 from regrow.train.data import Data
-from regrow.train.paths import RunFolder
+from regrow.train.paths import RunFolder, is_ticket
 from regrow.train.state import restore
 
 
@@ -41,12 +41,11 @@ class Trained:
         Raises:
             RegrowError: no run there, missing data, a damaged file.
         """
-        is_ticket = path.suffix == ".safetensors"
-        folder = RunFolder(path.resolve().parent.parent if is_ticket else path)
+        folder = RunFolder.around(path)
         recipe = recipe_in(folder)
         job = job_of(recipe, recipe.seeds[0], data_root)
-        ticket = Ticket.load(path) if is_ticket else None
-        if not is_ticket:
+        ticket = Ticket.load(path) if is_ticket(path) else None
+        if ticket is None:
             restore(job, folder)
             if job.sparsifier:
                 ticket = Ticket.of(job.model, job.sparsifier, run=folder.path.parent.name)

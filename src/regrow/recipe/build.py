@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import is_dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from regrow.recipe import schema
 from regrow.recipe.optim import optimizer_of, plan_of, scheduler_of
 from regrow.recipe.schema import Recipe
 from regrow.recipe.start import start_of, weights_of
-from regrow.recipe.teacher import distillation_of, with_teacher
+from regrow.recipe.teacher import answer_of, distillation_of, with_teacher
 from regrow.recipe.tweaks import FirstEpoch, tweaks_of, with_ghosts
 from regrow.sparsifier import Sparsifier, sparsify
 from regrow.sparsifier.start import Start
@@ -131,6 +131,8 @@ def flops_of(
         needs=sparsifier.method.needs if sparsifier else frozenset(),
     )
 
+    answer = cache(partial(answer_of, recipe.distill, seed)) if recipe.distill else None  # counts come often
+
     def count() -> dict[str, float]:
         counted = run_flops(
             dense,
@@ -141,7 +143,7 @@ def flops_of(
             reference_steps=recipe.compared_epochs * steps_per_epoch,
         )
         counted = with_ghosts(counted, seen, haunted)
-        return with_teacher(counted, recipe.distill, seed, ledger.samples) if recipe.distill else counted
+        return with_teacher(counted, answer(), ledger.samples) if answer else counted
 
     return Live(count)
 

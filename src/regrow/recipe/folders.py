@@ -15,7 +15,7 @@ from regrow.metrics.exploration import forecast
 from regrow.recipe.load import dump, load
 from regrow.recipe.schema import LABELS, Recipe
 from regrow.train import atomic, checkpoint
-from regrow.train.paths import RunFolder
+from regrow.train.paths import RunFolder, is_ticket
 
 
 def wanted(recipe: Recipe, seed: int, runs: Path) -> tuple[Recipe, RunFolder]:
@@ -114,8 +114,8 @@ def left_by(path: Path) -> list[Left]:
     Raises:
         RegrowError: there is none, or it is not finished.
     """
-    if path.suffix == ".safetensors":
-        folder = RunFolder(path.resolve().parent.parent)
+    if is_ticket(path):
+        folder = RunFolder.around(path)
         if not (path.exists() and folder.recipe.exists()):
             raise RegrowError(f"{path} is no ticket in the folder `tickets` of its run, which says what model it is of")
         return [Left(folder, (path,))]

@@ -59,18 +59,25 @@ def distillation_of(spec: DistillSpec, seed: int, data: str, job_of: Callable[[R
     return Distillation(Teacher(ensembles), spec.temperature, spec.share, checkpoint.digest(held))
 
 
-def with_teacher(counted: dict[str, float], spec: DistillSpec, seed: int, samples: int) -> dict[str, float]:
-    """The FLOPs of a run with those of its teacher's answers, one forward pass of every network a sample.
-
-    Args:
-        counted: without them.
-        samples: seen, each as often as it is.
-    """
+def answer_of(spec: DistillSpec, seed: int) -> dict[str, float]:
+    """The FLOPs of the teacher's answer to one sample: a forward pass of every network; as counted, and `_executed`."""
     spent = {"": 0.0, "_executed": 0.0}
     for left in teachers(spec, seed):
         told = record.read_json(left.folder.result)["flops"]
         for column in spent:
-            spent[column] += samples * max(len(left.tickets), 1) * told[f"inference{column}"]
+            spent[column] += max(len(left.tickets), 1) * told[f"inference{column}"]
+    return spent
+
+
+def with_teacher(counted: dict[str, float], answer: dict[str, float], samples: int) -> dict[str, float]:
+    """The FLOPs of a run with those of its teacher's answers.
+
+    Args:
+        counted: without them.
+        answer: `answer_of`.
+        samples: seen, each as often as it is.
+    """
+    spent = {column: samples * flops for column, flops in answer.items()}
     training = {f"training{column}": counted[f"training{column}"] + flops for column, flops in spent.items()}
     ratio = training["training"] / counted["training_dense"]
     return counted | training | {"training_ratio": ratio, "training_teacher": spent[""]}

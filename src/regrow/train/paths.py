@@ -11,6 +11,11 @@ from pathlib import Path
 RUNS = Path("runs")
 
 
+def is_ticket(path: Path) -> bool:
+    """Does it name a ticket, and no run?"""
+    return path.suffix == ".safetensors"
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """`runs/<recipe>-<hash8>/seed_<k>/`. Nothing is created until something is written."""
@@ -21,6 +26,11 @@ class RunFolder:
     def of(cls, recipe: str, seed: int, root: Path = RUNS) -> RunFolder:
         """The folder of one seed of a recipe called `<recipe>-<hash8>`."""
         return cls(root / recipe / f"seed_{seed}")
+
+    @classmethod
+    def around(cls, path: Path) -> RunFolder:
+        """The run that `path` is the folder of, or whose ticket, in its folder `tickets`, it is."""
+        return cls(path.resolve().parent.parent if is_ticket(path) else path)
 
     @property
     def recipe(self) -> Path:
@@ -105,8 +115,7 @@ class Together:
     @property
     def folder(self) -> Path:
         """Of a recipe's seeds: `runs/<recipe>-<hash8>`."""
-        runs = (path.parent.parent if path.suffix == ".safetensors" else path for path in self._whole)
-        return Path(os.path.commonpath([run.parent for run in runs]))
+        return Path(os.path.commonpath([RunFolder.around(path).path.parent for path in self._whole]))
 
     @property
     def names(self) -> list[str]:

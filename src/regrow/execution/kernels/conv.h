@@ -10,7 +10,14 @@
 
 #include "kernels.h"
 
-#define MOST 16    /* taps or phases along an axis */
+#define MOST 16    /* taps, phases or stride, along an axis */
+
+/* A convolution: sizes, as native.py gives them; (height, width) pairs. */
+typedef struct {
+    int64_t n, channels, in[2], out_channels, out[2], kernel[2], stride[2], padding[2], dilation[2];
+} shape;
+
+static inline int64_t up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /* A weight: where its source lies, from the first of its panel, and its value; or, where pairs are multiplied, in
    bfloat16 beside that of the entry that follows. */

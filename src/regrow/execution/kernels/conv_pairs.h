@@ -1,31 +1,14 @@
-/* As conv_tile.h, for bfloat16 on processors with its dot products, which multiply pairs and add both products to a
-   float. Forward, a pair is two weights, whose lanes are interleaved in registers; for dw, it is two neighbouring lanes.
-   Weights are rounded to bfloat16. */
-#include <immintrin.h>
+/* As conv_tile.h, for bfloat16 by pairs. */
+#include "bfloat.h"
 
-#define REGISTER 32    /* lanes of a vector */
 #define PAIRED 1
 #undef TILE
 #undef HELD
 #define TILE 4
 #define HELD 4
 
-/* Sums of the lanes of a register, in the order in which unpacking leaves them. */
-typedef struct {
-    __m512 low, high;
-} sum;
-
-INLINE __m512i load32(const uint16_t *from) { return _mm512_loadu_si512(from); }
-INLINE __m512 dot(__m512 to, __m512i a, __m512i b) { return _mm512_dpbf16_ps(to, (__m512bh)a, (__m512bh)b); }
-INLINE sum spread_sum(float s) { return (sum){_mm512_set1_ps(s), _mm512_set1_ps(s)}; }
 INLINE __m512i weights_of(const entry *e) { return _mm512_set1_epi32(e->both); }
 INLINE __m512i weight_of(const entry *e) { return _mm512_set1_epi32(e->pair[0]); }
-
-INLINE sum add_pair(sum s, __m512i a, __m512i b, __m512i weights) {
-    s.low = dot(s.low, _mm512_unpacklo_epi16(a, b), weights);
-    s.high = dot(s.high, _mm512_unpackhi_epi16(a, b), weights);
-    return s;
-}
 
 INLINE sum waiting(const float *from, int r) {
     return (sum){_mm512_loadu_ps(from + r * REGISTER), _mm512_loadu_ps(from + r * REGISTER + VW)};

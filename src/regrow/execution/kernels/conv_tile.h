@@ -4,6 +4,8 @@
 #include <immintrin.h>
 #endif
 
+#include "step.h"
+
 #define REGISTER VW    /* lanes of a vector */
 #define PAIRED 0
 
@@ -55,18 +57,6 @@ INLINE void product_row(const int R, const entry *restrict e, const entry *end, 
         if (t->last) leave(t, to + t->place[r], total[0][r]);
         else wait(sums, r, total[0][r]);
     }
-}
-
-/* Adds value * g to dx, if `both`; returns the products of x and g, yet to be summed. */
-INLINE vec gradients_step(const int R, const int both, float value, const vec *x, const element *g, vec *dx) {
-    const vec v = spread(value);
-    vec dot[2] = {spread(0), spread(0)};
-    UNROLL for (int r = 0; r < R; r++) {
-        const vec there = load(g + r * VW);
-        if (both) dx[r] += v * there;
-        dot[r % 2] += x[r] * there;
-    }
-    return dot[0] + dot[1];
 }
 
 INLINE void gradients_row(const int R, const int both, const entry *restrict e, const entry *end, const tile *t,

@@ -2,23 +2,15 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
 
 #include "conv.h"
+#include "pages.h"
 #include "share.h"
 
 #define WORTH 32768           /* multiplications below which a second thread costs more than it brings */
 #define NEAR (40 * 1024)      /* bytes of the L1 cache that a tile's source in a block may fill */
 #define RING (640 * 1024)     /* bytes of the L2 cache that the source rows of a strip may fill */
 #define LEAST 12              /* entries that a block must have for a target channel, to be worth its sums' way */
-#define PAGE (2 << 20)        /* bytes of a large page */
-
-/* A convolution: sizes, as native.py gives them; (height, width) pairs. */
-typedef struct {
-    int64_t n, channels, in[2], out_channels, out[2], kernel[2], stride[2], padding[2], dilation[2];
-} shape;
 
 /* The matrix of the weights as a pass walks it: entry k of row r, in column c, is summed under the key
    row_key[r] + column_key[c], and its source lies at row_at[r] + column_at[c]. */
@@ -37,7 +29,6 @@ typedef struct {
     int64_t keys, bytes;
 } stock;
 
-static int64_t up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /* Taps of the columns: the phase of the target and of the source that each joins, and how far apart they are. */
 typedef struct {
@@ -187,18 +178,6 @@ static walk walk_of(const shape *s, const int32_t *index, int64_t nnz, int back)
                 : (walk){s->out_channels, width, 1, index, index + s->out_channels + 1, 0, 0, 0, 0, 0, 0};
 }
 
-/* What is written here for the first time may come in large pages: fewer faults, and fewer pages to look up while
-   lines that lie far apart are read and written. */
-static void large_pages(const image *x, int64_t n, int64_t size) {
-#ifdef MADV_HUGEPAGE
-    const uintptr_t first = up((uintptr_t)x->at, PAGE) * PAGE;
-    const uintptr_t last = ((uintptr_t)x->at + x->channels * x->height * x->width * n * size) / PAGE * PAGE;
-    if (x->at && first < last) madvise((void *)first, last - first, MADV_HUGEPAGE);
-#else
-    (void)x, (void)n, (void)size;
-#endif
-}
-
 /* The sums of a pass into its target, and what belongs to the weights into dw, unless that is null. */
 static int run(const convolver *with, const shape *s, int back, pass *p, const int32_t *index, int64_t nnz, const float *values,
                const float *scale, float *dw, int size, int threads) {
@@ -212,7 +191,8 @@ static int run(const convolver *with, const shape *s, int back, pass *p, const i
     char *memory = regrow_scratch(shared + own);
     if (!memory) return 1;
     const stock k = stock_at(memory, p, nnz, listed, copies);
-    large_pages(&p->target, p->n, size);
+    const image y = p->target;
+    if (y.at) large_pages(y.at, y.channels * y.height * y.width * p->n * size);
     w.row_key = k.lists;
     w.row_at = w.row_key + w.rows;
     w.column_key = w.row_at + w.rows;

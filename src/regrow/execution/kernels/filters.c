@@ -6,23 +6,14 @@
 
 #include <stdlib.h>
 #include <string.h>
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
 
-#include "kernels.h"
+#include "conv.h"
+#include "pages.h"
 #include "rivals.h"
 #include "share.h"
 
-#define MOST 16       /* taps or stride, along an axis */
 #define PIXELS 1024   /* lanes of a channel of g that are summed at a time */
 #define TOGETHER 8    /* filters that are best summed together */
-#define PAGE (2 << 20)    /* bytes of a large page */
-
-/* A convolution: sizes, as native.py gives them; (height, width) pairs. */
-typedef struct {
-    int64_t n, channels, in[2], out_channels, out[2], kernel[2], stride[2], padding[2], dilation[2];
-} shape;
 
 /* The factors, of which x is copied to `at`: [channels][rows][phases][columns][n]. Phase f holds columns start[f],
    start[f] + stride, .. of x. */
@@ -34,8 +25,6 @@ typedef struct {
     int64_t tap[MOST * MOST];
     float *at;
 } copy;
-
-static int64_t up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static void ready(const dense *d);
 static void form(const dense *d, int64_t first, int64_t count, float *to);
@@ -59,9 +48,7 @@ static copy copy_of(const shape *s, const float *g, const float *x) {
             c.tap[i * s->kernel[1] + k] = ((i * s->dilation[0] * c.phases + phase[k]) * c.columns + shift[k]) * s->n;
     const int64_t bytes = s->channels * c.rows * c.phases * c.columns * s->n * sizeof *c.at, large = up(bytes, PAGE) * PAGE;
     c.at = aligned_alloc(PAGE, large);
-#ifdef MADV_HUGEPAGE
-    if (c.at) madvise(c.at, large, MADV_HUGEPAGE);    /* a tenth of the faults, and less */
-#endif
+    if (c.at) large_pages(c.at, large);
     return c;
 }
 

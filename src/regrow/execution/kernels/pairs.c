@@ -1,30 +1,11 @@
-/* The products of a sparse linear layer for bfloat16 activations, on processors with AVX-512 bfloat16 dot products.
-
-   vdpbf16ps multiplies pairs and adds both products to a float. Forward, a pair is two surviving weights of a row, whose
-   lanes are interleaved in registers; for dw, it is two neighbouring lanes. Weights are rounded to bfloat16. */
+/* The products of a sparse linear layer for bfloat16 activations, by pairs. */
 #include "kernels.h"
 #define VW 16
 #define HALF
 #include "vector.h"
+#include "bfloat.h"
 
-#include <immintrin.h>
-
-#define LANES 32    /* in a vector of bfloat16 */
-#define TILE 4      /* such vectors in a tile */
-
-/* Sums of LANES lanes, in the order in which unpacking leaves them. */
-typedef struct {
-    __m512 low, high;
-} sum;
-
-INLINE __m512 dot(__m512 to, __m512i a, __m512i b) { return _mm512_dpbf16_ps(to, (__m512bh)a, (__m512bh)b); }
-INLINE __m512i load32(const uint16_t *from) { return _mm512_loadu_si512(from); }
-
-INLINE sum add_pair(sum s, __m512i a, __m512i b, __m512i weights) {
-    s.low = dot(s.low, _mm512_unpacklo_epi16(a, b), weights);
-    s.high = dot(s.high, _mm512_unpackhi_epi16(a, b), weights);
-    return s;
-}
+#define TILE 4    /* vectors in a tile */
 
 INLINE void store_sum(uint16_t *to, sum s) {
     const __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(s.low));
@@ -44,19 +25,19 @@ INLINE void product_row(const int R, const int kind, const matrix *w, int32_t k,
                         uint16_t *y) {
     const void *columns = w->columns;
     sum total[TILE];
-    UNROLL for (int r = 0; r < R; r++) total[r] = (sum){_mm512_set1_ps(bias), _mm512_set1_ps(bias)};
+    UNROLL for (int r = 0; r < R; r++) total[r] = spread_sum(bias);
     for (; k + 1 < end; k += 2, weights += 2) {
         const uint16_t *a = lane(x.at, column_at(kind, columns, k) * x.apart), *b = lane(x.at, column_at(kind, columns, k + 1) * x.apart);
         const __m512i pair = next_two(weights);
         UNROLL for (int r = 0; r < R; r++)
-            total[r] = add_pair(total[r], load32(a + r * LANES), load32(b + r * LANES), pair);
+            total[r] = add_pair(total[r], load32(a + r * REGISTER), load32(b + r * REGISTER), pair);
     }
     if (k < end) {
         const uint16_t *a = lane(x.at, column_at(kind, columns, k) * x.apart);
         const __m512i none = _mm512_setzero_si512(), single = two(weights[0], 0);
-        UNROLL for (int r = 0; r < R; r++) total[r] = add_pair(total[r], load32(a + r * LANES), none, single);
+        UNROLL for (int r = 0; r < R; r++) total[r] = add_pair(total[r], load32(a + r * REGISTER), none, single);
     }
-    UNROLL for (int r = 0; r < R; r++) store_sum(y + r * LANES, total[r]);
+    UNROLL for (int r = 0; r < R; r++) store_sum(y + r * REGISTER, total[r]);
 }
 
 /* `some` (1 .. 4) entries: adds to dx, if `with_dx`; returns the sums for dw. */
@@ -70,7 +51,7 @@ INLINE four gradients_step(const int R, const int kind, const int with_dx, const
         const uint16_t *b = both ? lane(g.at, column_at(kind, rows, k + j + 1) * g.apart) : 0;
         const __m512i pair = two(weights[at[j]], both ? weights[at[j + 1]] : 0);
         UNROLL for (int r = 0; r < R; r++) {
-            const __m512i p = load32(a + r * LANES), q = both ? load32(b + r * LANES) : none;
+            const __m512i p = load32(a + r * REGISTER), q = both ? load32(b + r * REGISTER) : none;
             dots[j] = dot(dots[j], held[r], p);
             if (both) dots[j + 1] = dot(dots[j + 1], held[r], q);
             if (with_dx) dx[r] = add_pair(dx[r], p, q, pair);
@@ -90,8 +71,8 @@ INLINE void gradients_row(const int R, const int kind, const int with_dx, const 
     __m512i held[TILE];
     sum total[TILE];
     UNROLL for (int r = 0; r < R; r++) {
-        held[r] = load32(x + r * LANES);
-        total[r] = (sum){_mm512_setzero_ps(), _mm512_setzero_ps()};
+        held[r] = load32(x + r * REGISTER);
+        total[r] = spread_sum(0);
     }
 #define SOME(n)                                                                                               \
     {                                                                                                         \
@@ -104,7 +85,7 @@ INLINE void gradients_row(const int R, const int kind, const int with_dx, const 
     if (end - k == 2) SOME(2)
     if (end - k == 3) SOME(3)
 #undef SOME
-    if (with_dx) UNROLL for (int r = 0; r < R; r++) store_sum(dx + r * LANES, total[r]);
+    if (with_dx) UNROLL for (int r = 0; r < R; r++) store_sum(dx + r * REGISTER, total[r]);
 }
 
 /* In scratch: room for `elements`, then the values of entries first .. last, in the order of the entries if `ordered`,
@@ -142,7 +123,7 @@ INLINE void gradients_tile(const int R, const int kind, const int with_dx, const
 
 INLINE vec lanes_sum(const int R, const uint16_t *g) {
     __m512 total = _mm512_setzero_ps();
-    for (int r = 0; r < R; r++) total = dot(total, load32(g + r * LANES), _mm512_set1_epi16(0x3f80));
+    for (int r = 0; r < R; r++) total = dot(total, load32(g + r * REGISTER), _mm512_set1_epi16(0x3f80));
     return (vec)total;
 }
 
@@ -159,16 +140,16 @@ static void sums_tile(int R, sums s, panel g, int fresh) {
 static int product(const matrix *w, int64_t first, int64_t last, const float *bias, batch x, void *to, int64_t n) {
     if (n == 1) return regrow_avx512_half.product(w, first, last, bias, x, to, n);
     const batch y = {to, 0};
-    const int64_t rows = last - first, own = room_for(x, w->width, n, LANES, TILE * LANES);
-    const int64_t elements = own + room_for(y, rows, n, LANES, TILE * LANES);
+    const int64_t rows = last - first, own = room_for(x, w->width, n, REGISTER, TILE * REGISTER);
+    const int64_t elements = own + room_for(y, rows, n, REGISTER, TILE * REGISTER);
     const int turned = w->kind == TURNED || w->kind == NARROW_TURNED;
     uint16_t *weights = rounded(w, turned, w->pointers[first], w->pointers[last], elements);
     if (!weights) return 1;
     uint16_t *room = weights - elements;
-    for (int64_t at = 0; at < n; at += TILE * LANES) {
-        const span s = span_of(n, at, LANES, TILE * LANES);
+    for (int64_t at = 0; at < n; at += TILE * REGISTER) {
+        const span s = span_of(n, at, REGISTER, TILE * REGISTER);
         const panel in = take(x, w->width, s, 0, w->width, room), out = place(y, s, first, room + own);
-        switch (s.wide / LANES) {
+        switch (s.wide / REGISTER) {
 #define TILE_OF(R, kind) product_tile(R, kind, w, first, last, weights, bias, in, out)
 #define WITH(R)                                                 \
     case R:                                                     \
@@ -188,18 +169,18 @@ static int product(const matrix *w, int64_t first, int64_t last, const float *bi
 
 static int gradients(const matrix *w, int64_t first, int64_t last, batch g, batch x, void *to, float *dw, sums db, int64_t n) {
     const batch dx = {to, x.rows};
-    const int64_t rows = last - first, all = room_for(g, w->width, n, LANES, TILE * LANES),
-                  own = room_for(x, rows < CHUNK ? rows : CHUNK, n, LANES, TILE * LANES);
+    const int64_t rows = last - first, all = room_for(g, w->width, n, REGISTER, TILE * REGISTER),
+                  own = room_for(x, rows < CHUNK ? rows : CHUNK, n, REGISTER, TILE * REGISTER);
     uint16_t *weights = rounded(w, 0, 0, w->pointers[w->rows], all + 2 * own);
     if (!weights) return 1;
     uint16_t *room = weights - all - 2 * own;
-    for (int64_t at = 0; at < n; at += TILE * LANES) {
-        const span s = span_of(n, at, LANES, TILE * LANES);
+    for (int64_t at = 0; at < n; at += TILE * REGISTER) {
+        const span s = span_of(n, at, REGISTER, TILE * REGISTER);
         const panel in = take(g, w->width, s, 0, w->width, room);
         for (int64_t c = first, end; c < last; c = end) {
             end = as_it_is(x, s) || c + CHUNK > last ? last : c + CHUNK;
             const panel held = take(x, w->rows, s, c, end, room + all), out = place(dx, s, c, room + all + own);
-            switch (s.wide / LANES) {
+            switch (s.wide / REGISTER) {
 #define TILE_OF(R, kind)                                                                        \
     if (to) gradients_tile(R, kind, 1, w, c, end, weights, in, held, out, dw, at == 0);         \
     else gradients_tile(R, kind, 0, w, c, end, weights, in, held, out, dw, at == 0)
@@ -214,7 +195,7 @@ static int gradients(const matrix *w, int64_t first, int64_t last, batch g, batc
             }
             if (to) give(dx, w->rows, s, c, end, out);
         }
-        if (db.to) sums_tile(s.wide / LANES, db, in, at == 0);
+        if (db.to) sums_tile(s.wide / REGISTER, db, in, at == 0);
     }
     return 0;
 }

@@ -2,6 +2,7 @@
 #include "kernels.h"
 #include "registers.h"
 #include "vector.h"
+#include "step.h"
 
 #define CACHE (512 * 1024)         /* bytes of the L2 cache that a block of columns may fill */
 #define LEAST 8                    /* entries of a row that a block must have to be worth its load and store of sums */
@@ -74,18 +75,6 @@ INLINE void product_tile(const int R, const int kind, const matrix *w, int64_t f
             cursor[o - first] = product_row(R, kind, w, cursor[o - first], w->pointers[o + 1], end_of(&s, b), b == 0,
                                             bias ? bias[o] : 0, x, y.at + o * y.apart);
         }
-}
-
-/* Adds value * g to dx, if `both`; returns the products of x and g, yet to be summed. */
-INLINE vec gradients_step(const int R, const int both, float value, const vec *x, const element *g, vec *dx) {
-    const vec v = spread(value);
-    vec dot[2] = {spread(0), spread(0)};
-    UNROLL for (int r = 0; r < R; r++) {
-        const vec there = load(g + r * VW);
-        if (both) dx[r] += v * there;
-        dot[r % 2] += x[r] * there;
-    }
-    return dot[0] + dot[1];
 }
 
 /* As product_row, for dw and, if `both`, dx; the first block makes dx `fresh`, the first lanes dw. */

@@ -18,7 +18,7 @@ from regrow.tickets import Ticket
 from regrow.tickets import load as load_ticket
 from regrow.train.data import Data
 from regrow.train.job import Job
-from regrow.train.paths import RunFolder
+from regrow.train.paths import RunFolder, is_ticket
 from regrow.train.state import restore
 
 
@@ -48,10 +48,9 @@ class Subject:
         Raises:
             RegrowError: no run there, an unfinished one, missing data, a damaged file.
         """
-        if path.suffix == ".safetensors":
-            folder = RunFolder(path.resolve().parent.parent)
+        folder = RunFolder.around(path)
+        if is_ticket(path):
             return cls._of(folder, path.name, [path], data_root, passes)
-        folder = RunFolder(path)
         if not folder.finished:
             raise RegrowError(f"{path} is not finished, so there is nothing to judge. Go on with: regrow resume {path}")
         return cls._of(folder, str(path), folder.tickets(), data_root, passes)

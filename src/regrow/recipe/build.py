@@ -46,6 +46,8 @@ def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of("model", seed))
         model = models.build(recipe.model.name, source.shape, source.classes, **recipe.model.options)
+    if recipe.memory_format == "channels_last":
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if ticket := weights_of(recipe.topology, seed):
         ticket.apply(model)
     optimizer = optimizer_of(recipe.optimizer, model)

@@ -139,6 +139,9 @@ class Recipe(Spec):
     batch_size: int = Field(gt=0, description="samples per optimizer step, over all processes")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="in [0, 1)")
     precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="as Lightning Fabric says it")
+    memory_format: Literal["contiguous", "channels_last"] = Field(
+        "contiguous", description="of dense convolutions' weights and images: contiguous, or channels_last"
+    )
     method: Annotated[MethodSpec | None, BeforeValidator(named)] = Field(
         None, description="a method's name, {name, every, ...}, or null for a dense run"
     )

@@ -45,9 +45,7 @@ def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
     steps = source.steps(recipe.batch_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of("model", seed))
-        model = models.build(recipe.model.name, source.shape, source.classes, **recipe.model.options)
-    if recipe.memory_format == "channels_last":
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model_of(recipe, source.shape, source.classes)
     if ticket := weights_of(recipe.topology, seed):
         ticket.apply(model)
     optimizer = optimizer_of(recipe.optimizer, model)
@@ -89,6 +87,18 @@ def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
         if recipe.distill
         else None,
     )
+
+
+def model_of(recipe: Recipe, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """The recipe's model in its memory format, for inputs of `shape`. Draws from torch's global generator.
+
+    Raises:
+        RegrowError: unknown name or option, or a shape the model cannot take.
+    """
+    model = models.build(recipe.model.name, shape, classes, **recipe.model.options)
+    if recipe.memory_format == "channels_last":
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
 
 
 def _first(data_root: Path | None, recipe: Recipe) -> Job:

@@ -28,6 +28,7 @@ from regrow.sparsifier.closure import run_closure
 from regrow.sparsifier.ranks import check_ranks
 from regrow.sparsifier.saved import Saved
 from regrow.sparsifier.start import Start, called, keeps, parts_of, start_topology, warn_if_trained
+from regrow.sparsifier.strangers import refuse_strangers
 from regrow.sparsifier.summary import summarise
 from regrow.sparsifier.tally import Tally
 from regrow.sparsifier.timetable import Agenda, Period, Timetable, WholeRun, check_horizon
@@ -46,8 +47,7 @@ class Sparsifier:
         density: share of weights kept, in (0, 1]; None only with a `Topology` as start.
         total_steps: optimizer steps in the whole run, the horizon of the schedules; or give a `plan`.
         plan: the run's periods, each a horizon of its own, which may explore at their start and hold the topology.
-        topology: how the run starts: "erk", "er", "uniform", a distribution, "magnitude", a `Scored`, "built", or a
-            Topology.
+        topology: the start: "erk", "er", "uniform", a distribution, "magnitude", a `Scored`, "built", or a Topology.
         overrides: densities by name pattern; the other layers pay for them.
         include, exclude: patterns for the parameters that are sparse.
         pattern: which supports are legal.
@@ -112,6 +112,7 @@ class Sparsifier:
             self.backend.detach()
             raise
         self._hooks = [
+            *refuse_strangers(self.optimizer, {name: part.parameter for name, part in self._parts.items()}),
             self.optimizer.register_step_pre_hook(self._before_step),
             self.optimizer.register_step_post_hook(self._after_step),
         ]
@@ -260,9 +261,8 @@ class Sparsifier:
         given = run_closure(args, kwargs)
         due = self.method.replaces_step and self._due(self.step + 1) and not step_was_skipped(optimizer)
         if due and self._update(self.step + 1):
-            for group in optimizer.param_groups:
-                for parameter in group["params"]:
-                    parameter.grad = None
+            for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+                parameter.grad = None
         return given
 
     @_disable_dynamo

@@ -18,9 +18,8 @@ from regrow.lab.machine import Neighbours, machine
 from regrow.lab.paired import Task, in_turn
 from regrow.lab.plan.draft import Draft
 from regrow.methods.base import Method
-from regrow.recipe.build import sparsifier_of
+from regrow.recipe.build import model_of, sparsifier_of
 from regrow.recipe.optim import optimizer_of, scheduler_of
-from regrow.train import models
 from regrow.train.data import Batch, Data
 from regrow.train.devices import launched, threads
 from regrow.train.loop import reseed
@@ -136,7 +135,7 @@ class Trial:
         self._data: Data = draft.sizes.batches(recipe.batch_size)
         self.settling: list[float] = []
         """Seconds of what does not grow with the batch: optimizer and schedule."""
-        model = models.build(recipe.model.name, draft.sizes.shape, draft.sizes.classes, **recipe.model.options)
+        model = model_of(recipe, draft.sizes.shape, draft.sizes.classes)
         optimizer = optimizer_of(recipe.optimizer, model)
         for group in optimizer.param_groups:
             group["lr"] = _RATE

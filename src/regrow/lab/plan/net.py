@@ -19,10 +19,10 @@ from regrow.execution.parts import Part, Verdict, locate, survey
 from regrow.execution.sparse_sites import places_of
 from regrow.lab.plan.sizes import Sizes
 from regrow.metrics.flops import dense_flops
+from regrow.recipe.build import model_of
 from regrow.recipe.schema import Recipe
 from regrow.recipe.tweaks import tweaks_of
 from regrow.sparsifier.start import parts_of
-from regrow.train import models
 from regrow.tweaks.base import Context
 
 
@@ -85,7 +85,7 @@ def net_of(recipe: Recipe, sizes: Sizes) -> Net:
     RegrowError: a model that cannot take the data, or none of whose weights may be sparse.
     """
     with torch.device("meta"):
-        model = models.build(recipe.model.name, sizes.shape, sizes.classes, **recipe.model.options)
+        model = model_of(recipe, sizes.shape, sizes.classes)
     verdicts = survey(model, recipe.include, recipe.exclude) if recipe.method else []
     parts = parts_of(model, verdicts) if recipe.method else {}
     weights = [parameter.numel() for parameter in model.parameters()]

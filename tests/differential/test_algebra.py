@@ -58,16 +58,22 @@ def test_every_kernel_stands_for_a_function() -> None:
     assert marked - {"may_be_faster"} | {"highest", "rivals"} == FASTER.keys()
 
 
-@pytest.mark.parametrize("function", [positions.sources, positions.contains, positions.union, positions.common])
+@pytest.mark.parametrize("function", [positions.contains, positions.union])
 def test_two_sets(pair: tuple[int, Tensor, Tensor], function: object) -> None:
     _, one, other = pair
     for a, b in ((one, other), (other, one), (one, one)):
         ours, plain = algebra.KERNELS[function.__name__](a, b), plainly(function, a, b)  # type: ignore[attr-defined]
-        if isinstance(plain, Tensor):
-            assert torch.equal(ours, plain)
-            assert ours.dtype == plain.dtype
-        else:
-            assert ours == plain
+        assert torch.equal(ours, plain)
+        assert ours.dtype == plain.dtype
+
+
+def test_sets_side_by_side(pair: tuple[int, Tensor, Tensor]) -> None:
+    _, one, other = pair
+    for a, b in ((one, other), (other, one), (one, one), (one, one[1:])):
+        ours, plain = algebra.match(a, b), plainly(positions.match, a, b)
+        assert torch.equal(ours.stay, plain.stay)
+        assert torch.equal(ours.known, plain.known)
+        assert ours.both == plain.both == positions.common(a, b)
 
 
 def test_absentees(pair: tuple[int, Tensor, Tensor]) -> None:
@@ -80,12 +86,27 @@ def test_absentees(pair: tuple[int, Tensor, Tensor]) -> None:
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16, torch.int64])
 def test_carrying_values(pair: tuple[int, Tensor, Tensor], kind: torch.dtype) -> None:
     _, one, other = pair
-    values, source = (torch.randn(one.numel()) * 9).to(kind), positions.sources(one, other)
-    plain, into = plainly(positions.carry, values, source, 3.0), torch.empty(source.numel(), dtype=kind)
-    assert torch.equal(positions.carry(values, source, 3.0), plain)
-    assert positions.carry(values, source, 3.0, into) is into
+    values, match = (torch.randn(one.numel()) * 9).to(kind), positions.match(one, other)
+    plain, into = plainly(positions.carry, values, match, 3.0), torch.empty(other.numel(), dtype=kind)
+    held = dict(zip(one.tolist(), values.tolist(), strict=True))
+    assert torch.equal(plain, torch.tensor([held.get(at, 3.0) for at in other.tolist()], dtype=kind))
+    assert torch.equal(positions.carry(values, match, 3.0), plain)
+    assert positions.carry(values, match, 3.0, into) is into
     assert torch.equal(into, plain)
-    assert torch.equal(plainly(positions.carry, values, source, 3.0, into), plain)
+    assert torch.equal(plainly(positions.carry, values, match, 3.0, into), plain)
+    kept = positions.only(values, match.stay, match.both)
+    assert torch.equal(kept, plainly(positions.only, values, match.stay, match.both))
+
+
+def test_carrying_in_place() -> None:
+    g = Generator().manual_seed(3)
+    one, other = (drawn(100_000, 40_000, g).int() for _ in range(2))
+    values, match = torch.randn(40_000), positions.match(one, other)
+    plain = plainly(positions.carry, values, match, 3.0)
+    for carry in (positions.carry, positions.carry.__wrapped__):  # type: ignore[attr-defined]
+        copy = values.clone()
+        assert carry(copy, match, 3.0, copy) is copy
+        assert torch.equal(copy, plain)
 
 
 @pytest.mark.parametrize("places", [1, 2, 100, 4096, 4097, 10**6, 2**24, 2**24 + 1, 2**40, 2**63 - 1])
@@ -126,7 +147,7 @@ def scores(n: int) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("n", [2, 5, 1000, 50_001])
+@pytest.mark.parametrize("n", [2, 5, 1000, 50_001, 400_000])
 def test_selection(n: int) -> None:
     for name, score in scores(n).items():
         for chosen in {1, n // 3 or 1, n // 2, n - 1}:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from regrow.core.faster import may_be_faster
-from regrow.core.positions import carry, room, sources, taken, union, where
-from regrow.core.select import select
+from regrow.core.positions import carry, match, only, room, union, where
+from regrow.core.select import chosen, select
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,15 @@ class Candidates:
 
     def best(self, n: int) -> Tensor:
         """The n best positions, ascending; ties to the lower position."""
-        return taken(self.position, select(self.score, n))
+        return only(self.position, chosen(self.score, n), n)
 
     def joined_by(self, position: Tensor, score: Tensor) -> Candidates:
         """These and more (disjoint) candidates together."""
         size = self.position.numel() + position.numel()
         both = union(self.position, position, room(size, self.position.dtype, position.device))
-        source = sources(self.position, both)
-        joined = carry(self.score, source, 0.0, room(both.numel(), self.score.dtype, both.device))
-        joined[where(source < 0)] = score.to(joined.dtype)
+        ours = match(self.position, both)
+        joined = carry(self.score, ours, 0.0, room(both.numel(), self.score.dtype, both.device))
+        joined[where(~ours.known)] = score.to(joined.dtype)
         return Candidates(both, joined)
 
 

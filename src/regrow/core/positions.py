@@ -5,6 +5,8 @@ What is marked `may_be_faster` costs O(n) on the kernels.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Generator, Tensor
 
@@ -31,9 +33,10 @@ def lasting(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.empty(n, dtype=dtype, device=device)
 
 
-def taken(values: Tensor, at: Tensor) -> Tensor:
-    """values[at], for a moment."""
-    return torch.index_select(values, 0, at, out=room(at.numel(), values.dtype, values.device))
+@may_be_faster
+def only(values: Tensor, flags: Tensor, n: int) -> Tensor:
+    """values[flags], for a moment; n of the flags, bool, are set."""
+    return values[where(flags)]
 
 
 def where(flags: Tensor) -> Tensor:
@@ -46,31 +49,42 @@ def where(flags: Tensor) -> Tensor:
     return flags.nonzero().squeeze(1)
 
 
-@may_be_faster
-def sources(old: Tensor, new: Tensor) -> Tensor:
-    """Where in `old` each position of `new` is, or -1: [new], int32."""
-    if old.numel() == 0:
-        return torch.full_like(new, -1, dtype=torch.int32)
-    at = torch.searchsorted(old, new.to(old.dtype)).clamp_(max=old.numel() - 1)
-    return at.masked_fill_(old[at] != new, -1).int()
+class Match(NamedTuple):
+    """Two sets side by side: which of the old positions `stay` in the new set, bool; which of the new ones were `known`
+    to the old set; how many are in both."""
+
+    stay: Tensor
+    known: Tensor
+    both: int
+
+    def without(self, some: Tensor, old: Tensor, new: Tensor) -> Match:
+        """The same of the sets `old` and `new`, as if `some` positions of both were not the same ones."""
+        stay, known = (flags & ~contains(some, at) for flags, at in ((self.stay, old), (self.known, new)))
+        return Match(stay, known, int(stay.count_nonzero()))
 
 
 @may_be_faster
-def carry(values: Tensor, source: Tensor, fresh: float, into: Tensor | None = None) -> Tensor:
-    """values[source], with `fresh` where there is no source: a vector over old positions, over the new ones.
+def match(old: Tensor, new: Tensor) -> Match:
+    """The new set beside the old one."""
+    stay, known = contains(new, old), contains(old, new)
+    return Match(stay, known, int(stay.count_nonzero()))
 
-    Written `into` another vector, if one is given.
+
+@may_be_faster
+def carry(values: Tensor, match: Match, fresh: float, into: Tensor | None = None) -> Tensor:
+    """A vector over old positions, over the new ones: `fresh` where there was none.
+
+    Written `into` another vector, if one is given: or into itself, where there are as many.
     """
-    lost = source < 0
-    carried = values.new_zeros(source.numel()) if values.numel() == 0 else values[source.clamp(min=0)]
-    carried.masked_fill_(lost, fresh)
-    return carried if into is None else into.copy_(carried)
+    kept = values[where(match.stay)]
+    carried = values.new_full((match.known.numel(),), fresh) if into is None else into.fill_(fresh)
+    carried[where(match.known)] = kept
+    return carried
 
 
-@may_be_faster
 def common(a: Tensor, b: Tensor) -> int:
     """How many positions are in both."""
-    return int(contains(b, a).count_nonzero())
+    return match(a, b).both
 
 
 @may_be_faster

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from regrow.core.errors import RegrowError
 from regrow.core.positions import where
-from regrow.core.select import select
+from regrow.core.select import chosen, select
 from regrow.core.topology import Shape, Topology
 
 Scores = Mapping[str, Tensor]
@@ -31,16 +31,15 @@ def keep(scores: Scores, n: Budget, among: Topology, floor: int = 0) -> Topology
     pool = {name: _eligible(name, scores[name], among, floor) for name in among}
     if isinstance(n, int) and floor and n < sum(min(floor, len(pool[name])) for name in pool):
         raise RegrowError(f"floor={floor} of each of {len(pool)} layers is more than the {n} weights there may be")
-    return Topology({name: _positions(among, name, at) for name, at in best(pool, n).items()}, among.shapes)
+    return Topology({name: _positions(among, name, flags) for name, flags in best(pool, n).items()}, among.shapes)
 
 
 def best(scores: Scores, n: Budget) -> dict[str, Tensor]:
-    """Where the n highest scores are, ascending; ties to the earlier site, the lower position."""
+    """Is a score one of the n highest? Flags; ties to the earlier site, the lower position."""
     if not isinstance(n, int):
-        return {name: select(score, n[name]) for name, score in scores.items()}
-    sizes = [score.numel() for score in scores.values()]
-    chosen = torch.zeros(sum(sizes), dtype=torch.bool).index_fill_(0, select(torch.cat([*scores.values()]), n), True)
-    return dict(zip(scores, map(where, torch.split(chosen, sizes)), strict=True))
+        return {name: chosen(score, n[name]) for name, score in scores.items()}
+    flags = chosen(torch.cat([*scores.values()]), n)
+    return dict(zip(scores, torch.split(flags, [score.numel() for score in scores.values()]), strict=True))
 
 
 def progressive(
@@ -89,8 +88,8 @@ def _whole(topology: Topology, name: str) -> bool:
     return topology.nnz_of(name) == topology.numel_of(name)
 
 
-def _positions(among: Topology, name: str, at: Tensor) -> Tensor:
-    return at if _whole(among, name) else among.index(name).cpu()[at]
+def _positions(among: Topology, name: str, flags: Tensor) -> Tensor:
+    return where(flags) if _whole(among, name) else among.index(name).cpu()[flags]
 
 
 def _eligible(name: str, score: Tensor, among: Topology, floor: int) -> Tensor:

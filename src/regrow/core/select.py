@@ -27,24 +27,29 @@ def select(score: Tensor, n: int, among: Tensor | None = None) -> Tensor:
     """
     if among is not None:
         return among[select(score[among], n)].long()
+    return where(chosen(score, n))
+
+
+def chosen(score: Tensor, n: int) -> Tensor:
+    """The same as flags: is a position among those of the n highest scores? [N] bool."""
     if not 0 <= n <= score.numel():
         raise ValueError(f"cannot select {n} of {score.numel()} positions")
     if n in (0, score.numel()):
-        return torch.arange(n, device=score.device)
+        return torch.full(score.shape, n > 0, dtype=torch.bool, device=score.device)
     return highest(score, n)
 
 
 @may_be_faster
 def highest(score: Tensor, n: int) -> Tensor:
-    """`select` where there is a choice: 0 < n < N."""
+    """`chosen` where there is a choice: 0 < n < N."""
     worst = _nth(score, n)
-    chosen = score >= worst
-    surplus = int(chosen.count_nonzero()) - n
+    flags = score >= worst
+    surplus = int(flags.count_nonzero()) - n
     if surplus < 0:  # a NaN was counted in, and compares with nothing
-        return select(score.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf), n)
+        return highest(score.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf), n)
     if surplus:
-        chosen[where(score == worst)[-surplus:]] = False
-    return where(chosen)
+        flags[where(score == worst)[-surplus:]] = False
+    return flags
 
 
 def _nth(score: Tensor, n: int) -> Tensor:

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Literal
 
-import torch
 from torch import Generator, Tensor
 
 from regrow.core import positions
 from regrow.core.patterns import UNSTRUCTURED, Candidates, Pattern
-from regrow.core.select import select
+from regrow.core.select import chosen
 from regrow.core.topology import Shape
 
 Signal = Literal["grad", "moment"]
@@ -81,29 +80,28 @@ class Site:
 
         What was just dropped may grow again, as in RigL and ITOP; such a weight keeps its value.
         """
-        kept = select(drop_score, self.nnz - drop)
+        kept = chosen(drop_score, self.nnz - drop)
         del drop_score  # it is as large as the weights
-        left = self.keep(kept)
+        left = self.keep(kept, self.nnz - drop)
         del kept
         grown = grow(left, drop if births is None else births)
         room = positions.lasting(left.nnz + grown.numel(), left.index.dtype, left.index.device)
         return positions.union(left.index, grown.to(left.index.dtype), room)
 
-    def keep(self, kept: Tensor) -> Site:
-        """The site with these of its active weights alone (places in `index`, ascending); the others may grow again."""
-        return self._only(kept, self._rivals(kept))
+    def keep(self, kept: Tensor, n: int) -> Site:
+        """The site with the n of its active weights alone that are flagged in `kept`; the others may grow again."""
+        index, weight = positions.only(self.index, kept, n), positions.only(self.weight, kept, n)
+        grad, moment = (None if s is None else positions.only(s, kept, n) for s in (self.grad, self.moment))
+        rivals = self._rivals(kept, n)
+        return replace(self, index=index, weight=weight, grad=grad, moment=moment, candidates=rivals)
 
-    def _only(self, kept: Tensor, candidates: Candidates | None) -> Site:
-        grad, moment = (None if s is None else positions.taken(s, kept) for s in (self.grad, self.moment))
-        index, weight = positions.taken(self.index, kept), positions.taken(self.weight, kept)
-        return replace(self, index=index, weight=weight, grad=grad, moment=moment, candidates=candidates)
-
-    def _rivals(self, kept: Tensor) -> Candidates | None:
+    def _rivals(self, kept: Tensor, n: int) -> Candidates | None:
         """The candidates, once the just-dropped weights have joined them."""
         if self.candidates is None:
             return None
-        gone = positions.absent(kept, torch.arange(self.nnz - kept.numel(), device=kept.device))
-        return self.candidates.joined_by(self.index[gone], self.signal(self.ranked_by)[gone].abs())
+        gone, signal = ~kept, self.signal(self.ranked_by)
+        position, score = (positions.only(s, gone, self.nnz - n) for s in (self.index, signal))
+        return self.candidates.joined_by(position, score.abs_())
 
 
 Grow = Callable[[Site, int], Tensor]

@@ -12,10 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regrow.core.positions import Match
 from regrow.execution import native, scratch
 
 Result = Any
 """What the plain function returns, or NotImplemented."""
+
+_SIZES = (2, 4, 8)
+"""Bytes of an entry of what is kept and carried."""
+
+_PAST = 32
+"""Entries past the end of what is kept that the kernels may read."""
 
 
 def _serves(*tensors: Tensor) -> bool:
@@ -37,32 +44,37 @@ def lasting(n: int, dtype: torch.dtype, device: torch.device) -> Result:
     return scratch.lasting(n, dtype) if device.type == "cpu" else NotImplemented
 
 
-def sources(old: Tensor, new: Tensor) -> Result:
+def match(old: Tensor, new: Tensor) -> Result:
     if not _serves(old, new):
         return NotImplemented
-    found = scratch.passing(new.numel(), torch.int32)
-    _match(old, new, found)
-    return found
+    stay, known = (scratch.passing(at.numel(), torch.bool) for at in (old, new))
+    threads = torch.get_num_threads()
+    both = native.call("match", *_set(old), *_set(new.to(old.dtype)), _wide(old), stay, known, threads)
+    return Match(stay, known, both)
 
 
 def contains(positions: Tensor, queries: Tensor) -> Result:
-    return sources(positions, queries) >= 0 if _serves(positions, queries) else NotImplemented
+    return match(positions, queries).known if _serves(positions, queries) else NotImplemented
 
 
-def common(a: Tensor, b: Tensor) -> Result:
-    return _match(a, b, None) if _serves(a, b) else NotImplemented
-
-
-def _match(old: Tensor, new: Tensor, found: Tensor | None) -> Any:
-    return native.call("sources", *_set(old), *_set(new.to(old.dtype)), _wide(old), found, torch.get_num_threads())
-
-
-def carry(values: Tensor, source: Tensor, fresh: float, into: Tensor | None = None) -> Result:
-    carried = values.new_empty(source.numel()) if into is None else into
-    if not _serves(values, source, carried) or values.itemsize not in (2, 4, 8) or values.numel() == 0:
+def only(values: Tensor, flags: Tensor, n: int) -> Result:
+    if not _serves(values, flags) or values.itemsize not in _SIZES:
         return NotImplemented
-    default = values.new_tensor(fresh)
-    native.call("carry", values, *_set(source), values.itemsize, default, carried, torch.get_num_threads())
+    return _only(values, flags, n)[:n]
+
+
+def _only(values: Tensor, flags: Tensor, n: int) -> Tensor:
+    kept = scratch.passing(n + _PAST, values.dtype)
+    native.call("only", values, *_set(flags), values.itemsize, kept, torch.get_num_threads())
+    return kept
+
+
+def carry(values: Tensor, match: Match, fresh: float, into: Tensor | None = None) -> Result:
+    carried = values.new_empty(match.known.numel()) if into is None else into
+    if not _serves(values, *match[:2], carried) or values.itemsize not in _SIZES:
+        return NotImplemented
+    kept, default = _only(values, match.stay, match.both), values.new_tensor(fresh)
+    native.call("spread", kept, *_set(match.known), values.itemsize, default, carried, torch.get_num_threads())
     return carried
 
 
@@ -108,9 +120,9 @@ def listed(table: Tensor, n: int, dtype: torch.dtype) -> Result:
 def highest(score: Tensor, n: int) -> Result:
     if not _serves(score) or score.dtype is not torch.float32:
         return NotImplemented
-    chosen = scratch.passing(n, torch.int64)
-    native.done(native.call("select", *_set(score), n, chosen, torch.get_num_threads()))
-    return chosen
+    flags = scratch.passing(score.numel(), torch.bool)
+    native.call("select", *_set(score), n, flags, torch.get_num_threads())
+    return flags
 
 
 def rivals(signal: Tensor, active: Tensor, k: int, above: float) -> Result:
@@ -134,5 +146,5 @@ def _wide(positions: Tensor) -> bool:
 
 KERNELS = {
     f.__name__: f
-    for f in (room, lasting, sources, contains, common, carry, union, distinct, absent, mark, listed, highest, rivals)
+    for f in (room, lasting, match, contains, only, carry, union, distinct, absent, mark, listed, highest, rivals)
 }

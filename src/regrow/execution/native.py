@@ -275,9 +275,11 @@ def _find() -> CDLL | None:
     back = library.regrow_batch_norm_gradients
     back.argtypes = [at, at, at, at, at, at, at, c_float, c_int, at, at, at, at, *grid]
     library.regrow_index.argtypes = [at, c_int, long, long, long, c_int, at, c_int]
-    library.regrow_sources.argtypes = library.regrow_union.argtypes = [at, long, at, long, c_int, at, c_int]
+    library.regrow_match.argtypes = [at, long, at, long, c_int, at, at, c_int]
+    library.regrow_union.argtypes = [at, long, at, long, c_int, at, c_int]
     library.regrow_absent.argtypes = [at, long, at, long, c_int, at, c_int]
-    library.regrow_carry.argtypes = [at, at, long, c_int, at, at, c_int]
+    library.regrow_only.argtypes = [at, at, long, c_int, at, c_int]
+    library.regrow_spread.argtypes = [at, at, long, c_int, at, at, c_int]
     library.regrow_mark.argtypes = [at, at, long, c_int, c_int]
     library.regrow_distinct.argtypes = [at, long, long, at, c_int]
     library.regrow_list.argtypes = [at, long, c_int, at, c_int]
@@ -287,7 +289,7 @@ def _find() -> CDLL | None:
     found: list[Any] = [at, long, c_int, c_float, at, at, long, c_int]
     library.regrow_rivals.argtypes = [at, long, at, long, long, *found]
     library.regrow_filter_rivals.argtypes = [at, at, at, *found]
-    for count in ("sources", "union", "distinct", "mark", "above", "rivals", "filter_rivals"):
+    for count in ("match", "union", "distinct", "mark", "above", "rivals", "filter_rivals"):
         getattr(library, f"regrow_{count}").restype = long
     library.regrow_transpose.argtypes = [at, long, long, at, c_int, c_int]
     return library

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 
 from regrow.core.errors import RegrowError
 from regrow.core.topology import Shape
@@ -102,10 +103,14 @@ class SparseLayer(nn.Module):
 
     @torch.no_grad()
     def move(self, at: Tensor, values: Tensor) -> None:
-        """To other positions and values; in place while there are as many, so that nothing is compiled anew."""
+        """To other positions and values, which may be those of the weight itself, changed behind torch's back; in place
+        while there are as many, so that nothing is compiled anew."""
         if at.numel() == self.index.nnz:
             self.index.refill(self.placed(at))
-            self.weight.copy_(values)
+            if values.is_set_to(self.weight):
+                increment_version(self.weight)
+            else:
+                self.weight.copy_(values)
         else:
             self.index = Index.of(self.placed(at), self.matrix, self.narrow)
             refit(self.weight, values)

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from regrow.core import positions
 from regrow.core.patterns import UNSTRUCTURED, Candidates, Pattern
-from regrow.core.select import select
+from regrow.core.select import chosen
 from regrow.core.topology import Topology
 from regrow.execution.optimizers import decay_of, first_moment, group_of
 from regrow.execution.parts import Part
@@ -200,13 +200,16 @@ class SparseWeight:
         return self._move(self._cover(topology), torch.cat(again) if again else None)
 
     def _move(self, at: Tensor, reborn: Tensor | None) -> int:
-        if reborn is None and torch.equal(at, self.at):
+        match = positions.match(self.at, at)
+        new = at.numel() - match.both
+        if reborn is None and new == 0 and at.numel() == self.at.numel():
             return 0
-        source = positions.sources(self.at, at)
-        new = int((source < 0).count_nonzero())
         if reborn is not None:
-            source.masked_fill_(positions.contains(reborn, at), -1)
-        change = _through(source, self.parameter)
+            match = match.without(reborn, self.at, at)
+
+        def change(values: Tensor, fresh: float) -> Tensor:
+            return positions.carry(values, match, fresh, values if values.numel() == at.numel() else None)
+
         self._carry(change, lambda: self.layer.move(at, change(self.parameter.detach(), 0.0)))
         self.at = at
         return new
@@ -217,7 +220,7 @@ class SparseWeight:
         loaded, self.layer.loaded = self.layer.loaded, None
         weight = self.parameter.detach()
         if loaded is None:
-            values = positions.carry(weight, positions.sources(self.at, at), 0.0)
+            values = positions.carry(weight, positions.match(self.at, at), 0.0)
         else:
             values = loaded.reshape(-1)[at].to(weight)
         self.layer.move(at, values)
@@ -237,8 +240,8 @@ class SparseWeight:
         """Take gradient and optimizer state through `change`, one after another, while `swap` does its part to the
         layer. In place where the shape stays: nothing compiled or captured notices."""
         grad, state = self.parameter.grad, self._state()
-        new_grad = None if grad is None else _into(grad, change(grad, 0.0))
-        new_state = {key: _into(value, change(value, self.fresh[key])) for key, value in state.items()}
+        new_grad = None if grad is None else change(grad, 0.0)
+        new_state = {key: change(value, self.fresh[key]) for key, value in state.items()}
         swap()
         if new_grad is not None:
             self.parameter.grad = new_grad
@@ -256,26 +259,12 @@ class SparseWeight:
         return decay_of(group or {})
 
 
-def _through(source: Tensor, like: Tensor) -> Change:
-    """What takes vectors to where `source` has them. What it gives lasts until the next call, if it is as long."""
-    room = passing(source.numel(), like.dtype) if source.numel() == like.numel() else None
-
-    def change(values: Tensor, fresh: float) -> Tensor:
-        fits = room is not None and room.dtype is values.dtype
-        return positions.carry(values, source, fresh, room if fits else None)
-
-    return change
-
-
-def _into(old: Tensor, new: Tensor) -> Tensor:
-    return old.copy_(new) if old.shape == new.shape else new
-
-
 def _best(found: list[Candidates], k: int) -> Candidates:
     """The k best of all, which lie at ascending positions."""
     if len(found) == 1:
         position, score = found[0].position, found[0].score
     else:
         position, score = torch.cat([some.position for some in found]), torch.cat([some.score for some in found])
-    chosen = select(score, min(k, score.numel()))
-    return Candidates(positions.taken(position, chosen), positions.taken(score, chosen))
+    k = min(k, score.numel())
+    best = chosen(score, k)
+    return Candidates(positions.only(position, best, k), positions.only(score, best, k))

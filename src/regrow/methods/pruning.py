@@ -53,7 +53,11 @@ def pruned(sites: Mapping[str, Site], n: int) -> dict[str, Site]:
     if n >= sum(site.nnz for site in sites.values()):
         return dict(sites)
     picked = best({name: _worth(site) for name, site in sites.items()}, n)
-    return {name: site.keep(picked[name].to(site.index.device)) for name, site in sites.items()}
+    return {name: _left(site, picked[name].to(site.index.device)) for name, site in sites.items()}
+
+
+def _left(site: Site, kept: Tensor) -> Site:
+    return site.keep(kept, int(kept.count_nonzero()))
 
 
 def _worth(site: Site) -> Tensor:

@@ -71,5 +71,5 @@ class Course:
 
 
 def _carried(born: Tensor, old: Topology, new: Topology, name: str, newborn: int) -> Tensor:
-    source = positions.sources(old.index(name).cpu(), new.index(name).cpu())
-    return positions.carry(born, source, newborn)
+    match = positions.match(old.index(name).cpu(), new.index(name).cpu())
+    return positions.carry(born, match, newborn)

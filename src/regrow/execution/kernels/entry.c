@@ -5,6 +5,7 @@
 #include "kernels.h"
 #include "norms.h"
 #include "outer.h"
+#include "sieve.h"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -19,19 +20,20 @@ static int omp_get_num_threads(void) { return 1; }
 #define WORTH 32768    /* multiplications below which a second thread costs more than it brings */
 
 /* What serves one instruction set: float activations, bfloat16 ones; normalisation of both; masking; convolution;
-   rows of dense gradients. */
+   rows of dense gradients; flagged vectors. */
 typedef struct {
     const kernels *whole, *half;
     const norms *norms[2];
     keep *keep;
     const convolver *conv[2];
     const outer *outer;
+    const sieve *sieve;
 } set;
 
-#define PORTABLE {&regrow_norms_portable, &regrow_norms_portable_half}, regrow_keep_portable, {&regrow_conv_portable, &regrow_conv_portable_half}, &regrow_outer_portable
-#define AVX2 {&regrow_norms_avx2, &regrow_norms_avx2_half}, regrow_keep_avx2, {&regrow_conv_avx2, &regrow_conv_avx2_half}, &regrow_outer_avx2
-#define AVX512 {&regrow_norms_avx512, &regrow_norms_avx512_half}, regrow_keep_avx512, {&regrow_conv_avx512, &regrow_conv_avx512_half}, &regrow_outer_avx512
-#define AVX512BF16 {&regrow_norms_avx512, &regrow_norms_avx512_half}, regrow_keep_avx512, {&regrow_conv_avx512, &regrow_conv_avx512bf16_half}, &regrow_outer_avx512
+#define PORTABLE {&regrow_norms_portable, &regrow_norms_portable_half}, regrow_keep_portable, {&regrow_conv_portable, &regrow_conv_portable_half}, &regrow_outer_portable, &regrow_sieve_portable
+#define AVX2 {&regrow_norms_avx2, &regrow_norms_avx2_half}, regrow_keep_avx2, {&regrow_conv_avx2, &regrow_conv_avx2_half}, &regrow_outer_avx2, &regrow_sieve_avx2
+#define AVX512 {&regrow_norms_avx512, &regrow_norms_avx512_half}, regrow_keep_avx512, {&regrow_conv_avx512, &regrow_conv_avx512_half}, &regrow_outer_avx512, &regrow_sieve_avx512
+#define AVX512BF16 {&regrow_norms_avx512, &regrow_norms_avx512_half}, regrow_keep_avx512, {&regrow_conv_avx512, &regrow_conv_avx512bf16_half}, &regrow_outer_avx512, &regrow_sieve_avx512
 
 static set chosen = {&regrow_portable, &regrow_portable_half, PORTABLE};
 
@@ -58,6 +60,8 @@ EXPORT int regrow_abi(void) { return 2; }
 const convolver *regrow_convolver(int half) { return chosen.conv[half != 0]; }
 
 const outer *regrow_outer(void) { return chosen.outer; }
+
+const sieve *regrow_sieve(void) { return chosen.sieve; }
 
 EXPORT int regrow_has(int isa) { return find(isa).whole != 0; }
 

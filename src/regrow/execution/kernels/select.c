@@ -1,34 +1,19 @@
-/* The n highest of many floats, by the digits of their bits: no sort. */
+/* The n highest of many floats: no sort. As Floyd and Rivest (1975) do, a sample tells two bounds between which the n-th
+   must lie, and only what lies there is looked at again; where it does not, the digits of all are counted. */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "share.h"
+#include "sieve.h"
 
 #define DIGITS 8192
 #define FIRST 19    /* bits below the first digit, which holds sign, exponent and 4 bits of the mantissa */
-#define INFINITE 0x7f800000
 
-INLINE int32_t bits_of(float x) {
-    int32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
-/* A number that orders as the score does: both zeros are one, a NaN is -infinity. */
-INLINE int32_t key(float score) {
-    const int32_t bits = bits_of(score), size = bits & INT32_MAX, sign = bits >> 31;
-    return size > INFINITE ? ~INFINITE : ((size ^ sign) - sign);
-}
-
-/* The same for |x|, where a NaN is 0. */
+/* The key of |x|, where a NaN is 0. */
 INLINE int32_t key_of_size(float x) {
     const int32_t size = bits_of(x) & INT32_MAX;
     return size > INFINITE ? 0 : size;
 }
-
-/* The same, in the order of unsigned numbers. */
-INLINE uint32_t digits_of(float score) { return (uint32_t)key(score) ^ 0x80000000u; }
 
 /* The digit in which the n-th highest lies, from how often each occurs; n becomes its rank there. */
 static int32_t highest(const int64_t *counts, int32_t digits, int64_t *n) {
@@ -36,73 +21,94 @@ static int32_t highest(const int64_t *counts, int32_t digits, int64_t *n) {
     return digits - 1;
 }
 
-/* The n-th highest of these numbers, which share their first digit; the rest is one of 9 bits and one of 10. */
-static uint32_t nth(const uint32_t *numbers, int64_t total, int64_t n) {
-    int64_t counts[1024] = {0};
-    for (int64_t k = 0; k < total; k++) counts[numbers[k] >> 10 & 511]++;
-    const uint32_t known = numbers[0] >> FIRST << 9 | (uint32_t)highest(counts, 512, &n);
-    memset(counts, 0, sizeof counts);
-    for (int64_t k = 0; k < total; k++)
-        if (numbers[k] >> 10 == known) counts[numbers[k] & 1023]++;
-    return known << 10 | (uint32_t)highest(counts, 1024, &n);
+#define DIGIT 11    /* bits of a digit, from the highest on */
+
+/* The key of the n-th highest. */
+static int32_t by_digits(const float *score, int64_t total, int64_t n) {
+    uint64_t known = 0;
+    for (int left = 32; left > 0;) {
+        const int bits = left > DIGIT ? DIGIT : left, low = left - bits;
+        int64_t counts[1 << DIGIT] = {0};
+        for (int64_t k = 0; k < total; k++) {
+            const uint64_t digits = (uint32_t)key(score[k]) ^ 0x80000000u;
+            if (digits >> left == known >> left) counts[digits >> low & ((1 << bits) - 1)]++;
+        }
+        known |= (uint64_t)highest(counts, 1 << bits, &n) << low;
+        left = low;
+    }
+    return (int32_t)((uint32_t)known ^ 0x80000000u);
 }
 
-/* to [n], ascending: where the n highest of `total` scores are; of equal ones the first. 0 < n < total. Returns nonzero
-   when there is no memory. */
-EXPORT int regrow_select(const float *score, int64_t total, int64_t n, int64_t *to, int threads) {
-    int64_t counts[DIGITS] = {0}, rank = n, near = 0, written = 0, ties = 0;
-    uint32_t *numbers = 0, digit = 0, lowest = 0;
+#define FEW 2048      /* scores of which the digits are counted at once */
+#define SHARE 16      /* one in so many is looked at for a guess, */
+#define MOST 16384    /* and no more than these */
+
+typedef struct {
+    int32_t low, high;
+} band;
+
+/* Of a list of floats. */
+typedef struct {
+    float *at;
+    int64_t size;
+} list;
+
+INLINE list rest(list l, int64_t taken) { return (list){l.at + taken, l.size - taken}; }
+
+static int32_t nth(const float *score, int64_t total, int64_t n, list room);
+
+/* Keys between which that of the n-th highest lies, nearly always. */
+static band guess(const float *score, int64_t total, int64_t n, list room) {
+    const int64_t apart = total / MOST > SHARE ? total / MOST : SHARE, seen = total / apart;
+    const double share = (double)n / total, margin = 3 * sqrt(share * (1 - share) * seen) + 2;
+    const int64_t least = share * seen - margin, most = share * seen + margin;
+    if (seen > room.size) return (band){INT32_MIN, INT32_MAX};
+    for (int64_t k = 0; k < seen; k++) room.at[k] = score[k * apart];
+    return (band){most < seen ? nth(room.at, seen, most + 1, rest(room, seen)) : INT32_MIN,
+                  least > 0 ? nth(room.at, seen, least, rest(room, seen)) : INT32_MAX};
+}
+
+/* The key of the n-th highest. */
+static int32_t nth(const float *score, int64_t total, int64_t n, list room) {
+    if (total < FEW) return by_digits(score, total, n);
+    const band b = guess(score, total, n, room);
+    int64_t above;
+    const int64_t near = regrow_sieve()->between(score, total, b.low, b.high, room.at, room.size, &above);
+    if (near > room.size || above >= n || above + near < n) return by_digits(score, total, n);
+    return nth(room.at, near, n - above, rest(room, near));
+}
+
+/* flags [total]: is a score one of the n highest? Of equal ones the first are. 0 < n < total. */
+EXPORT void regrow_select(const float *score, int64_t total, int64_t n, uint8_t *flags, int threads) {
+    const list room = {(float *)flags, total / sizeof *score};    /* until they are written, there is room in the flags */
+    const band b = total < FEW ? (band){0} : guess(score, total, n, room);
+    int64_t near = 0, higher = 0, chosen = 0;
+    int32_t worst = 0;
 #pragma omp parallel num_threads(total < ENOUGH ? 1 : threads)
     {
-        const int64_t first = part(total, 0), end = part(total, 1);
-        int64_t place = 0, above = 0, mine_near = 0, stop = 0, left = 0;
-        int32_t mine[DIGITS] = {0};
-        for (int64_t k = first; k < end; k++) mine[digits_of(score[k]) >> FIRST]++;
-        IN_TURN for (int d = 0; d < DIGITS; d++) counts[d] += mine[d];
-#pragma omp single
-        {
-            digit = highest(counts, DIGITS, &rank);
-            numbers = malloc(counts[digit] * sizeof *numbers);
-        }
+        const int64_t first = part(total, 0), end = part(total, 1), begin = part(room.size, 0);
+        int64_t above = 0, mine = 0;
+        if (total >= FEW)
+            mine = regrow_sieve()->between(score + first, end - first, b.low, b.high, room.at + begin,
+                                           part(room.size, 1) - begin, &above);
         IN_TURN {
-            place = near;
-            near += mine[digit];
+            if (begin + mine > part(room.size, 1)) near = total;
+            if (near < begin + 1) memmove(room.at + near, room.at + begin, mine * sizeof *room.at);
+            near += mine;
+            higher += above;
         }
-        const uint32_t *own = numbers + place;
-        for (int64_t k = first; numbers && k < end; k++)
-            if (digits_of(score[k]) >> FIRST == digit) numbers[place++] = digits_of(score[k]);
-        mine_near = numbers + place - own;
-#pragma omp barrier
 #pragma omp single
-        if (numbers) {
-            lowest = nth(numbers, near, rank);
-            ties = n;
-            for (uint32_t d = digit + 1; d < DIGITS; d++) ties -= counts[d];
-            for (int64_t k = 0; k < near; k++) ties -= numbers[k] > lowest;    /* how many equal ones are wanted */
-        }
-        int64_t equal = 0;
-        for (uint32_t d = digit + 1; d < DIGITS; d++) above += mine[d];
-        for (int64_t k = 0; numbers && k < mine_near; k++) {
-            above += own[k] > lowest;
-            equal += own[k] == lowest;
-        }
-        IN_TURN {
-            left = equal < ties ? equal : ties;
-            ties -= left;
-            place = written;
-            written += above + left;
-            stop = written;
-        }
-        const int32_t worst = (int32_t)(lowest ^ 0x80000000u);
-        for (int64_t k = first; numbers && place < stop; k++) {
-            const int tie = (key(score[k]) == worst) & (left > 0);
-            to[place] = k;
-            place += (key(score[k]) > worst) | tie;
-            left -= tie;
-        }
+        worst = higher < n && n <= higher + near && near <= room.size ? nth(room.at, near, n - higher, rest(room, near))
+                                                                      : by_digits(score, total, n);
+        mine = regrow_sieve()->flag(score + first, end - first, worst, flags + first);
+#pragma omp atomic
+        chosen += mine;
     }
-    free(numbers);
-    return !numbers;
+    for (int64_t k = total - 1; chosen > n; k--)
+        if (key(score[k]) == worst) {
+            flags[k] = 0;
+            chosen--;
+        }
 }
 
 /* A bound that the sizes of at least n entries of `signal` exceed, and not many more; 0 < n <= total. */

@@ -7,52 +7,102 @@
 #include <string.h>
 
 #include "share.h"
+#include "sieve.h"
 
 #define LANES 4
 #define EACH_LANE for (int l = 0; l < LANES; l++)
 
-INLINE void source_step(const void *old, const void *fresh, int wide, int64_t *i, int64_t *k, int32_t *source,
-                        int64_t *found) {
+/* Does a position of the one set lie in the other? Said of the lower one, or both. */
+INLINE int64_t match_step(const void *old, const void *fresh, int wide, int64_t *i, int64_t *k, uint8_t *stays,
+                          uint8_t *known) {
     const int64_t a = get(old, wide, *i), b = get(fresh, wide, *k);
-    if (source) source[*k] = a == b ? (int32_t)*i : -1;
-    *found += a == b;
+    const int both = a == b;
+    stays[*i] = both;
+    known[*k] = both;
     *i += a <= b;
     *k += b <= a;
+    return both;
 }
 
-INLINE int64_t sources(const void *old, int64_t n, const void *fresh, int64_t first, int64_t end, int wide,
-                       int32_t *source) {
-    int64_t i[LANES], k[LANES], stop[LANES], found[LANES] = {0}, total = 0;
+INLINE int64_t match(const void *old, int64_t n, const void *fresh, int64_t m, int wide, uint8_t *stays, uint8_t *known) {
+    const int64_t shares = omp_get_num_threads() * LANES;
+    int64_t i[LANES], k[LANES], old_stop[LANES], stop[LANES], found = 0;
     EACH_LANE {
-        k[l] = first + (end - first) * l / LANES;
-        stop[l] = first + (end - first) * (l + 1) / LANES;
-        i[l] = k[l] < stop[l] ? below(old, wide, n, get(fresh, wide, k[l])) : n;
+        const int64_t share = omp_get_thread_num() * LANES + l, next = share + 1;
+        k[l] = m * share / shares;
+        stop[l] = m * next / shares;
+        i[l] = share ? below(old, wide, n, k[l] < m ? get(fresh, wide, k[l]) : INT64_MAX) : 0;
+        old_stop[l] = next < shares ? below(old, wide, n, stop[l] < m ? get(fresh, wide, stop[l]) : INT64_MAX) : n;
     }
     for (int all = 1;;) {
-        EACH_LANE all &= (i[l] < n) & (k[l] < stop[l]);
+        EACH_LANE all &= (i[l] < old_stop[l]) & (k[l] < stop[l]);
         if (!all) break;
-        EACH_LANE source_step(old, fresh, wide, &i[l], &k[l], source, &found[l]);
+        EACH_LANE found += match_step(old, fresh, wide, &i[l], &k[l], stays, known);
     }
     EACH_LANE {
-        while (i[l] < n && k[l] < stop[l]) source_step(old, fresh, wide, &i[l], &k[l], source, &found[l]);
-        for (; source && k[l] < stop[l]; k[l]++) source[k[l]] = -1;
-        total += found[l];
+        while (i[l] < old_stop[l] && k[l] < stop[l]) found += match_step(old, fresh, wide, &i[l], &k[l], stays, known);
+        memset(stays + i[l], 0, old_stop[l] - i[l]);
+        memset(known + k[l], 0, stop[l] - k[l]);
+    }
+    return found;
+}
+
+/* stays [n]: which of `old` are in `fresh`; known [m]: which of `fresh` are in `old`. Returns how many are in both. */
+EXPORT int64_t regrow_match(const void *old, int64_t n, const void *fresh, int64_t m, int wide, uint8_t *stays,
+                            uint8_t *known, int threads) {
+    int64_t found = 0;
+#pragma omp parallel num_threads(n + m < ENOUGH ? 1 : threads) reduction(+ : found)
+    found = wide ? match(old, n, fresh, m, 1, stays, known) : match(old, n, fresh, m, 0, stays, known);
+    return found;
+}
+
+/* How many of them are set. */
+static int64_t count(const uint8_t *flags, int64_t n) {
+    int64_t total = 0;
+    for (int64_t k = 0; k < n;) {
+        uint64_t bytes = 0;
+        for (int run = 0; run < 255 && k + 8 <= n; run++, k += 8) {
+            uint64_t eight;
+            memcpy(&eight, flags + k, 8);
+            bytes += eight;
+        }
+        for (int byte = 0; byte < 64; byte += 8) total += bytes >> byte & 255;
+        for (; k + 8 > n && k < n; k++) total += flags[k];
     }
     return total;
 }
 
-/* source[k] = where in `old` fresh[k] is, else -1; with no `source`, only counts. Returns how many are in both. */
-EXPORT int64_t regrow_sources(const void *old, int64_t n, const void *fresh, int64_t m, int wide, int32_t *source,
-                              int threads) {
-    int64_t found = 0;
-#pragma omp parallel num_threads(n + m < ENOUGH ? 1 : threads) reduction(+ : found)
-    {
-        const int64_t first = part(m, 0), end = part(m, 1);
-        if (!source) found = wide ? sources(old, n, fresh, first, end, 1, 0) : sources(old, n, fresh, first, end, 0, 0);
-        else if (wide) found = sources(old, n, fresh, first, end, 1, source);
-        else found = sources(old, n, fresh, first, end, 0, source);
+/* What the threads before this one have counted, of `mine` each; all of them call it. */
+#define BEFORE(total, before, mine) \
+    IN_TURN {                       \
+        before = total;             \
+        total += mine;              \
     }
-    return found;
+
+/* to = the entries of `from` [n] that are flagged, of 2, 4 or 8 bytes. */
+EXPORT void regrow_only(const void *from, const uint8_t *flags, int64_t n, int size, void *to, int threads) {
+    int64_t total = 0;
+#pragma omp parallel num_threads(n < ENOUGH ? 1 : threads)
+    {
+        const int64_t first = part(n, 0), mine = count(flags + first, part(n, 1) - first);
+        int64_t before = 0;
+        BEFORE(total, before, mine)
+        regrow_sieve()->only((const char *)from + first * size, flags + first, mine, size, (char *)to + before * size);
+    }
+}
+
+/* to [n] = the entries of `from`, one after another where flagged, else *rest. */
+EXPORT void regrow_spread(const void *from, const uint8_t *flags, int64_t n, int size, const void *rest, void *to,
+                          int threads) {
+    int64_t total = 0;
+#pragma omp parallel num_threads(n < ENOUGH ? 1 : threads)
+    {
+        const int64_t first = part(n, 0), end = part(n, 1), mine = count(flags + first, end - first);
+        int64_t before = 0;
+        BEFORE(total, before, mine)
+        regrow_sieve()->spread((const char *)from + before * size, flags + first, end - first, size, rest,
+                               (char *)to + first * size);
+    }
 }
 
 INLINE void merge_step(const void *a, int64_t *i, const void *b, int64_t *j, int wide, void *to, int64_t *k) {
@@ -145,24 +195,6 @@ EXPORT void regrow_absent(const void *set, int64_t n, const int64_t *ranks, int6
     {
         if (wide) absent(set, n, 1, ranks, part(m, 0), part(m, 1), to);
         else absent(set, n, 0, ranks, part(m, 0), part(m, 1), to);
-    }
-}
-
-#define CARRY(type)                                                                     \
-    for (int64_t k = part(n, 0), end = part(n, 1); k < end; k++) {                      \
-        const int32_t lost = source[k] >> 31;    /* all ones where there is none */     \
-        const type kept = ((const type *)values)[source[k] & ~lost];                    \
-        ((type *)to)[k] = (kept & (type)~lost) | (*(const type *)fresh & (type)lost);   \
-    }
-
-/* to[k] = values[source[k]], or *fresh where source[k] is -1; entries of 2, 4 or 8 bytes, of which there is one. */
-EXPORT void regrow_carry(const void *values, const int32_t *source, int64_t n, int size, const void *fresh, void *to,
-                         int threads) {
-#pragma omp parallel num_threads(n < ENOUGH ? 1 : threads)
-    {
-        if (size == 8) CARRY(int64_t)
-        else if (size == 4) CARRY(int32_t)
-        else CARRY(int16_t)
     }
 }
 

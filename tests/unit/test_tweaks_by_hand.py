@@ -112,7 +112,7 @@ def test_a_branch_fits_its_layer(layer: Any, shape: tuple[int, ...]) -> None:
     x = torch.randn(4, *shape)
     for constant in (None, 1e-4):
         branch = Branch(layer, torch.Generator().manual_seed(1), False, constant)
-        assert branch(x).shape == layer(x).shape
+        assert branch(x, layer(x)).shape == layer(x).shape
     assert branch.flops == 2 * branch.dense.weight.numel() * branch.positions
     assert branch.dense.weight.shape[2:].numel() == 1
 
@@ -120,7 +120,7 @@ def test_a_branch_fits_its_layer(layer: Any, shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(("layer", "shape"), [(nn.Conv2d(4, 4, 5), (4, 9, 9)), (nn.Linear(5, 5), (5,))])
 def test_an_identity_has_no_parameters(layer: Any, shape: tuple[int, ...]) -> None:
     branch, x = Branch(layer, torch.Generator(), True, None), torch.randn(2, *shape)
-    assert branch(x).shape == layer(x).shape
+    assert branch(x, layer(x)).shape == layer(x).shape
     assert not branch.state_dict()
     assert not branch.flops
 

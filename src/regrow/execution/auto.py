@@ -128,6 +128,10 @@ class AutoBackend:
             self.restore(topology, buffers)
         self.expect(self._needs, self._births)
 
+    def host(self, module: nn.Module) -> None:
+        for part in self._parts:
+            part.host(module)
+
     def expect(self, needs: frozenset[str], births: Mapping[str, int]) -> None:
         self._needs, self._births = needs, births
         for part in self._parts:

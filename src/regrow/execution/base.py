@@ -29,6 +29,9 @@ class Backend(Protocol):
     def attach(self, model: nn.Module, topology: Topology, optimizer: Optimizer | None = None) -> None:
         """Put the model on the topology; without an optimizer for inference."""
 
+    def host(self, module: nn.Module) -> None:
+        """A module has come into the model, for a while: run it as those around it."""
+
     def expect(self, needs: frozenset[str], births: Mapping[str, int]) -> None:
         """Before the backward pass whose signals will be read: leave these behind."""
 

@@ -1,5 +1,5 @@
 """Blocks in which batch normalisation, the sum with the shortcut and ReLU are one pass over memory, not three; and for
-inference none, as the convolution before them does it all.
+inference none, as the convolution before them does it all. So too the tweaks' modules: branches and soft activations.
 
 Only where the module says for certain what follows what: in nn.Sequential, and in blocks whose forward is known line
 by line. All others compute the same layer by layer; so do these where a layer has hooks, or is not of torch's class.
@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from regrow.execution.folded import normed
-from regrow.execution.lane_norms import LaneBatchNorm2d
+from regrow.execution.lane_norms import LaneBatchNorm1d, LaneBatchNorm2d
+from regrow.execution.soft_ops import swish
 from regrow.execution.sparse_conv import SparseConv2d
-from regrow.execution.stand_in import stand_in
+from regrow.execution.stand_in import plain, stand_in
 
-Forward = Callable[[Any, Tensor], Tensor]
+_BRANCH = "regrow.tweaks.branch.Branch"
 _MADE: dict[type[nn.Module], type[nn.Module]] = {}
 
 
@@ -28,12 +29,17 @@ def fused(module: nn.Module) -> type[nn.Module] | None:
     kind: type[nn.Module] = type(module)
     if isinstance(module, nn.Sequential) and kind is nn.Sequential:
         return _of(kind) if any(map(_joined, pairwise(module))) else None
-    return _of(kind) if _named(kind) in _FORWARDS else None
+    return _of(kind) if _named(kind) in _OWN else None
+
+
+def is_branch(module: nn.Module) -> bool:
+    """Does it run beside a layer and add to what that gives?"""
+    return _named(type(module)) == _BRANCH
 
 
 def _of(kind: type[nn.Module]) -> type[nn.Module]:
     if kind not in _MADE:
-        _MADE[kind] = stand_in(type(kind.__name__, (kind,), {"forward": _FORWARDS[_named(kind)]}))
+        _MADE[kind] = stand_in(type(kind.__name__, (kind,), _OWN[_named(kind)]))
     return _MADE[kind]
 
 
@@ -120,13 +126,30 @@ def _wide_block(self: Any, x: Tensor) -> Tensor:
     return total
 
 
-_FORWARDS: dict[str, Forward] = {
-    "torch.nn.modules.container.Sequential": _sequential,
-    "regrow.train.models.wrn.WideBlock": _wide_block,
+def _join(self: Any, y: Tensor, out: Tensor) -> Tensor:
+    """out + alpha norm(y)"""
+    known = type(self.norm) in (LaneBatchNorm1d, LaneBatchNorm2d) and not _hooked(self.norm)
+    branch: Any = plain(type(self))
+    joined: Tensor = self.norm.then(y, out, scale=self.alpha) if known else branch.join(self, y, out)
+    return joined
+
+
+def _soft(self: Any, x: Tensor) -> Tensor:
+    """x sigmoid(beta x), or as the module has it."""
+    neuron: Any = plain(type(self))
+    y: Tensor = swish(x, self.beta) if self.kind == "swish" else neuron.soft(self, x)
+    return y
+
+
+_OWN: dict[str, dict[str, Callable[..., Tensor]]] = {
+    "torch.nn.modules.container.Sequential": {"forward": _sequential},
+    "regrow.train.models.wrn.WideBlock": {"forward": _wide_block},
     **{
-        f"{models}.resnet.{name}": forward
+        f"{models}.resnet.{name}": {"forward": forward}
         for models in ("regrow.train.models", "torchvision.models")
         for name, forward in (("BasicBlock", _basic_block), ("Bottleneck", _bottleneck), ("ResNet", _resnet))
     },
+    _BRANCH: {"join": _join},
+    **{f"regrow.tweaks.soft_activation.{name}": {"soft": _soft} for name in ("SoftReLU", "SoftReLU6")},
 }
-"""By the class's full name: neither library is imported here."""
+"""By the class's full name, the methods that are ours: none of these libraries and rooms is imported here."""

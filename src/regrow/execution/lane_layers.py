@@ -1,4 +1,4 @@
-"""Pooling, resizing, GroupNorm and dense convolutions among images in lanes (`images.py`).
+"""Pooling, resizing, GroupNorm and dense layers among images in lanes (`images.py`).
 
 What knows nothing of channels is torch's own, as fast on lanes, and keeps them: ReLU and its kin, dropout, sums.
 """
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from regrow.execution import groups, images, native
+from regrow.execution import dense, groups, images, native
 from regrow.execution.lane_norms import in_image_lanes, serves
 from regrow.execution.norm_ops import layer_norm
 from regrow.execution.sparse_conv import convolved
@@ -83,17 +83,22 @@ def group_norm(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | Non
 
 @stand_in
 class RowConv2d(nn.Conv2d):
-    """nn.Conv2d that stays dense, before another that does: out of lanes, where torch computes it at half the speed."""
+    """nn.Conv2d that stays dense, before another that does: out of lanes, where torch computes it at half the speed,
+    unless it is a product of matrices."""
 
     def forward(self, input: Tensor) -> Tensor:
+        if in_image_lanes(input) and dense.is_pointwise(self):
+            return dense.pointwise(input, self.weight, self.bias, self.stride)
         return super().forward(images.rows(input) if in_image_lanes(input) else input)
 
 
 @stand_in
 class LaneConv2d(nn.Conv2d):
-    """nn.Conv2d that stays dense, before a sparse one: what it gives is in lanes."""
+    """nn.Conv2d that stays dense, before or beside a sparse one: what it gives is in lanes."""
 
     def forward(self, input: Tensor) -> Tensor:
+        if input.dim() == 4 and dense.is_pointwise(self):
+            return dense.pointwise(images.lanes(input), self.weight, self.bias, self.stride)
         y = super().forward(images.rows(input) if in_image_lanes(input) else input)
         return images.lanes(y) if y.dim() == 4 else y
 
@@ -108,3 +113,11 @@ class GroupedConv2d(nn.Conv2d):
         if not native.serves(input, self.weight):
             return images.lanes(super().forward(images.rows(input)))
         return convolved(self, input, groups.whole(tuple(self.weight.shape), self.groups))
+
+
+@stand_in
+class LaneLinear(nn.Linear):
+    """nn.Linear that stays dense, beside a sparse one: what it gives is in lanes."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return dense.linear(input, self.weight, self.bias)

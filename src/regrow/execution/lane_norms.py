@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from regrow.execution import images
 from regrow.execution.batch_norm_ops import batch_norm, batch_normed
-from regrow.execution.norm_ops import in_lanes, layer_norm
+from regrow.execution.norm_ops import in_lanes, kind_of_statistics, layer_norm
 from regrow.execution.stand_in import stand_in
 
 
@@ -37,10 +37,12 @@ class LaneBatchNorm1d(nn.BatchNorm1d):
     """nn.BatchNorm1d of [N, features]; of lanes it makes lanes."""
 
     def forward(self, input: Tensor) -> Tensor:
-        fits = input.dim() == 2 and in_lanes(input) and input.shape[1] == self.num_features
-        if not (fits and serves(input, self.weight)):
-            return super().forward(input)
-        return normalised(self, input)
+        return self.then(input)
+
+    def then(self, x: Tensor, add: Tensor | None = None, scale: float = 1.0) -> Tensor:
+        """What the layer makes of x, times `scale`, + add; of lanes in one pass."""
+        fits = x.dim() == 2 and in_lanes(x) and _fit(self, x, add)
+        return normalised(self, x, add, scale=scale) if fits else _after(super().forward(x), add, False, scale)
 
 
 @stand_in
@@ -50,15 +52,10 @@ class LaneBatchNorm2d(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         return self.then(input)
 
-    def then(self, x: Tensor, add: Tensor | None = None, relu: bool = False) -> Tensor:
-        """What the layer makes of x, + add, cut at 0 if `relu`; of images in lanes in one pass."""
-        fits = in_image_lanes(x) and x.shape[1] == self.num_features
-        fits = fits and (add is None or (add.shape == x.shape and add.dtype == x.dtype))
-        if fits and serves(x, self.weight):
-            return normalised(self, x, add, relu)
-        y = super().forward(x)
-        y = y if add is None else y + add
-        return positive(y) if relu else y
+    def then(self, x: Tensor, add: Tensor | None = None, relu: bool = False, scale: float = 1.0) -> Tensor:
+        """What the layer makes of x, times `scale`, + add, cut at 0 if `relu`; of images in lanes in one pass."""
+        fits = in_image_lanes(x) and _fit(self, x, add)
+        return normalised(self, x, add, relu, scale) if fits else _after(super().forward(x), add, relu, scale)
 
 
 def in_image_lanes(x: Tensor) -> bool:
@@ -73,9 +70,24 @@ def serves(input: Tensor, weight: Tensor | None) -> bool:
     return floats and input.is_cpu and (weight is None or weight.dtype in kinds) and input.numel() > 0
 
 
-def normalised(layer: _BatchNorm, x: Tensor, add: Tensor | None = None, relu: bool = False) -> Tensor:
-    """What the layer makes of x [N, features, ...] in lanes, + add, cut at 0 if `relu`."""
-    weight, bias, mean, var = layer.weight, layer.bias, layer.running_mean, layer.running_var
+def _fit(layer: _BatchNorm, x: Tensor, add: Tensor | None) -> bool:
+    alike = add is None or (add.shape == x.shape and add.dtype == x.dtype)
+    return alike and x.shape[1] == layer.num_features and serves(x, layer.weight)
+
+
+def _after(y: Tensor, add: Tensor | None, relu: bool, scale: float) -> Tensor:
+    """relu(scale y + add)"""
+    y = y if scale == 1.0 else y * scale
+    y = y if add is None else y + add
+    return positive(y) if relu else y
+
+
+def normalised(
+    layer: _BatchNorm, x: Tensor, add: Tensor | None = None, relu: bool = False, scale: float = 1.0
+) -> Tensor:
+    """What the layer makes of x [N, features, ...] in lanes, times `scale`, + add, cut at 0 if `relu`."""
+    mean, var = layer.running_mean, layer.running_var
+    weight, bias = _scaled(layer, x, scale)
     if layer.training or mean is None or var is None:
         y, mean, var = batch_norm(x, weight, bias, layer.eps, add, relu)
         if layer.training and layer.track_running_stats:
@@ -86,8 +98,16 @@ def normalised(layer: _BatchNorm, x: Tensor, add: Tensor | None = None, relu: bo
         return batch_normed(x, mean, var, weight, bias, layer.eps, add, relu)
     one = x.movedim(0, -1).unsqueeze(0)  # [1, features, ..., N], contiguous
     y = torch.nn.functional.batch_norm(one, mean, var, weight, bias, eps=layer.eps).squeeze(0).movedim(-1, 0)
-    y = y if add is None else y + add
-    return positive(y) if relu else y
+    return _after(y, add, relu, 1.0)
+
+
+def _scaled(layer: _BatchNorm, x: Tensor, scale: float) -> tuple[Tensor | None, Tensor | None]:
+    """(gamma, beta) by which the layer's output comes out times `scale`: no pass over it."""
+    weight, bias = layer.weight, layer.bias
+    if scale == 1.0:
+        return weight, bias
+    gamma = x.new_full((layer.num_features,), scale, dtype=kind_of_statistics(x)) if weight is None else weight * scale
+    return gamma, None if bias is None else bias * scale
 
 
 @torch.no_grad()

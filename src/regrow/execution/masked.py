@@ -43,6 +43,9 @@ class MaskedBackend:
         for weight in self._weights:
             weight.watch()
 
+    def host(self, module: nn.Module) -> None:
+        """All run as torch has them."""
+
     def expect(self, needs: frozenset[str], births: Mapping[str, int]) -> None:
         self._needs, self._births = needs, births
         for weight in self._weights:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SWITCH = "REGROW_ISA"
 NAME = "regrow_kernels.so"
-ABI = 2
+ABI = 3
 """What regrow_abi() of the library must say: both are raised when a function of it changes."""
 
 _NUMBERS = {"reference": -1, "portable": 0, "avx2": 1, "avx512": 2, "avx512bf16": 3}
@@ -274,6 +274,8 @@ def _find() -> CDLL | None:
     library.regrow_batch_norm.argtypes = [at, at, at, at, c_float, c_int, c_int, at, at, at, *grid]
     back = library.regrow_batch_norm_gradients
     back.argtypes = [at, at, at, at, at, at, at, c_float, c_int, at, at, at, at, *grid]
+    library.regrow_swish.argtypes = [at, c_float, at, c_int, long, c_int]
+    library.regrow_swish_gradient.argtypes = [at, at, c_float, at, c_int, long, c_int]
     library.regrow_index.argtypes = [at, c_int, long, long, long, c_int, at, c_int]
     library.regrow_match.argtypes = [at, long, at, long, c_int, at, at, c_int]
     library.regrow_union.argtypes = [at, long, at, long, c_int, at, c_int]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import cast
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from regrow.execution.parts import Part, locate
 from regrow.execution.passes import Passes
 from regrow.execution.sparse_sites import places_of
 from regrow.execution.sparse_weight import SparseWeight
-from regrow.execution.swap import give_back, take_over
+from regrow.execution.swap import give_back, take_in, take_over
 
 
 class SparseBackend:
@@ -39,7 +40,10 @@ class SparseBackend:
             place.parts[0].name: SparseWeight(place.layer, place.parts, topology, optimizer, state, self._passes)
             for place, state in zip(places, fresh, strict=True)
         }
-        self._changed = take_over(model, places)
+        self._changed = WeakSet(take_over(model, places))
+
+    def host(self, module: nn.Module) -> None:
+        self._changed.update(take_in(module))
 
     def expect(self, needs: frozenset[str], births: Mapping[str, int]) -> None:
         self._needs, self._births = needs, births

@@ -8,14 +8,15 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from regrow.core.topology import Shape
-from regrow.execution import groups, images
+from regrow.execution import dense, groups, images
 from regrow.execution.conv_ops import Geometry, filter_gradients, sparse_conv2d
 from regrow.execution.index import Index
 from regrow.execution.rivals import of_filters
 from regrow.execution.sparse_layer import SparseLayer
 
-_MANY = 1024
-"""Inputs of an output pixel from which on torch computes a whole layer faster, both transpositions included."""
+_MANY, _SOME = 1024, 128
+"""Inputs of an output pixel from which on torch computes a whole layer faster, both transpositions included; and where
+it needs none, as the layer is a product of matrices."""
 
 
 class SparseConv2d(SparseLayer, nn.Conv2d):
@@ -50,11 +51,13 @@ class SparseConv2d(SparseLayer, nn.Conv2d):
     @property
     def by_torch(self) -> bool:
         """Does torch compute it, as nothing is missing?"""
-        return self.whole and prod(self.shape[1:]) >= _MANY
+        return self.whole and prod(self.shape[1:]) >= (_SOME if dense.is_pointwise(self) else _MANY)
 
     def forward(self, input: Tensor) -> Tensor:
         if input.dim() == 3:
             return self.forward(input.unsqueeze(0)).squeeze(0)
+        if self.by_torch and dense.is_pointwise(self):
+            return dense.pointwise(images.lanes(input), self.weight.view(self.shape), self.bias, self.stride)
         if self.by_torch:
             return images.lanes(self._conv_forward(images.rows(input), self.weight.view(self.shape), self.bias))
         return convolved(self, input, self.index)

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from regrow.execution.fused import fused
+from regrow.execution.fused import fused, is_branch
 from regrow.execution.lane_calls import listening
 from regrow.execution.lane_layers import (
     GroupedConv2d,
@@ -16,6 +16,7 @@ from regrow.execution.lane_layers import (
     LaneAvgPool2d,
     LaneConv2d,
     LaneGroupNorm,
+    LaneLinear,
     LaneMaxPool2d,
     LaneUpsample,
     RowConv2d,
@@ -49,7 +50,7 @@ def take_over(model: nn.Module, places: Iterable[Place] = ()) -> list[nn.Module]
     for place in places:
         if place.attention is not None and isinstance(place.layer, SparseLinear):
             projections.setdefault(place.attention, {})[place.leaf] = place.layer
-    swaps = {module: kind for module in model.modules() if (kind := SWAPS.get(type(module)) or fused(module))}
+    swaps = _known(model)
     swaps |= _around_convolutions(model, swaps)
     changed = [*swaps]
     for module, kind in swaps.items():
@@ -63,9 +64,30 @@ def take_over(model: nn.Module, places: Iterable[Place] = ()) -> list[nn.Module]
     return changed
 
 
+def take_in(module: nn.Module) -> list[nn.Module]:
+    """The same for what comes into such a model for a while."""
+    swaps = _known(module)
+    for each, kind in swaps.items():
+        each.__class__ = kind
+    return [*swaps]
+
+
+def _known(model: nn.Module) -> dict[nn.Module, type[nn.Module]]:
+    found = {module: kind for module in model.modules() if (kind := SWAPS.get(type(module)) or fused(module))}
+    beside = [layer for module in found if is_branch(module) for layer in module.children()]
+    return found | {layer: kind for layer in beside if (kind := _beside(layer))}
+
+
+def _beside(layer: nn.Module) -> type[nn.Module] | None:
+    """What a dense layer that runs beside a sparse one becomes."""
+    if type(layer) is nn.Conv2d:
+        return GroupedConv2d if layer.groups > 1 else LaneConv2d
+    return LaneLinear if type(layer) is nn.Linear else None
+
+
 def _around_convolutions(model: nn.Module, known: Container[nn.Module]) -> dict[nn.Module, type[nn.Module]]:
     """What is, in a model with sparse convolutions, to become of the dense ones, and of modules that call functions."""
-    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d) and module not in known]
     if not any(isinstance(layer, SparseConv2d) for layer in layers):
         return {}
     others = (module for module in model.modules() if module not in known and not isinstance(module, nn.Conv2d))

@@ -104,7 +104,7 @@ class Sparsifier:
         first = start_topology(self.model, self._parts, self._start, density, self._overrides, self.seed)
         if not keeps(self._start):
             warn_if_trained(self.model, self.optimizer)
-        self.tweaks.prepare(self.model, first, self.seed)
+        self.tweaks.prepare(self.model, first, self.seed, self.backend.host)
         self.backend.attach(self.model, first, self.optimizer)
         try:
             self._begin()

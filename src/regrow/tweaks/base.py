@@ -25,6 +25,10 @@ def is_ghost(key: str) -> bool:
     return GHOST in key.split(".")
 
 
+def _as_it_is(module: nn.Module) -> None:
+    """A module runs as torch has it."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What a tweak may know of the run.
@@ -34,12 +38,14 @@ class Context:
         seed: ghosts are drawn by it and by their names.
         batches: of training data, (inputs, targets), the same ones each time it is iterated.
         loss: (outputs, targets) -> mean loss of the batch.
+        host: a module that has come into the model -> None; it runs as the backend has it from then on.
     """
 
     topology: Topology
     seed: int = 0
     batches: Iterable[Batch] | None = None
     loss: LossFn | None = None
+    host: Callable[[nn.Module], None] = _as_it_is
 
 
 class Tweak(ABC):

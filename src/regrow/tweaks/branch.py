@@ -16,12 +16,12 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class Branch(nn.Module):
-    """alpha BN(V x), V dense: for a convolution 1x1 in its stride and groups, for a linear layer a matrix.
+    """+ alpha BN(V x), V dense: for a convolution 1x1 in its stride and groups, for a linear layer a matrix.
 
     Args:
         layer: beside which it runs.
         generator: of V, drawn as torch draws the layer's own.
-        identity: alpha x instead, where input and output are alike; it has no parameters.
+        identity: + alpha x instead, where input and output are alike; it has no parameters.
         constant: the value of all of V, instead of a draw.
     """
 
@@ -43,17 +43,22 @@ class Branch(nn.Module):
         self.to(layer.weight.device, layer.weight.dtype)
         self.register_load_state_dict_pre_hook(_keep)  # type: ignore[no-untyped-call]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, out: Tensor) -> Tensor:
+        """What the layer gave for x, and this added."""
         x = F.pad(x, self.trim) if any(self.trim) else x
-        if self.dense is not None and self.norm is not None:
-            x = self.dense(x)
-            if isinstance(self.dense, nn.Linear):  # the last dimension is the one of features
-                self.positions = x.shape[1:-1].numel()
-                x = self.norm(x.flatten(0, -2)).view(x.shape)
-            else:
-                self.positions = x.shape[2:].numel()
-                x = self.norm(x)
-        return x * self.alpha
+        if self.dense is None:
+            return torch.add(out, x, alpha=self.alpha)
+        y: Tensor = self.dense(x)
+        if not isinstance(self.dense, nn.Linear):
+            self.positions = y.shape[2:].numel()
+            return self.join(y, out)
+        self.positions = y.shape[1:-1].numel()
+        return self.join(y.flatten(0, -2), out.flatten(0, -2)).view(out.shape)  # the features last
+
+    def join(self, y: Tensor, out: Tensor) -> Tensor:
+        """out + alpha BN(y)"""
+        assert self.norm is not None
+        return torch.add(out, self.norm(y), alpha=self.alpha)
 
     @property
     def flops(self) -> int:

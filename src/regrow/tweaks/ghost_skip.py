@@ -59,6 +59,7 @@ class GhostSkip(Fading):
                 raise RegrowError(f"{self.name}: {name!r} has a ghost already; finalize() the sparsifier it is under")
             branch = Branch(layer, rng.generator(context.seed, 0, name, GHOST), self.identity, self.constant)
             layer.add_module(GHOST, branch)
+            context.host(branch)
             self._branches[name] = branch
             self._layers.append(layer)
             self._hook(name, layer, followers.get(id(layer)), branch)
@@ -116,7 +117,7 @@ def _followers(model: nn.Module) -> Iterator[tuple[int, nn.Module]]:
 
 
 def _add(branch: Branch, layer: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tensor:
-    return out if branch.alpha == 0.0 else out + branch(args[0])
+    return out if branch.alpha == 0.0 else branch(args[0], out)
 
 
 def _enter(branch: Branch, layer: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
@@ -133,5 +134,5 @@ def _join(branch: Branch, name: str, norm: nn.Module, args: tuple[Any, ...], out
             f"ghost-skip: the BatchNorm registered after {name!r} normalises something else, so where the branch is to "
             f"join is not known; exclude=[{name!r}]"
         )
-    joined: Tensor = out + branch(x)
+    joined: Tensor = branch(x, out)
     return joined

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,11 +33,11 @@ class Tweaks:
         self._ghosts: dict[str, Mapping[str, nn.Parameter]] = {}  # of those that live
         self.progress, self._asked = 0.0, False
 
-    def prepare(self, model: nn.Module, topology: Topology, seed: int) -> None:
-        """On the plain model, before a backend attaches: what acts before training alone."""
+    def prepare(self, model: nn.Module, topology: Topology, seed: int, host: Callable[[nn.Module], None]) -> None:
+        """On the plain model, before a backend attaches: what acts before training alone. `host`: of `Context`."""
         if not self._all:
             return  # and keep no topology alive
-        self._model, self._context = model, Context(topology, seed, self._batches, self._loss)
+        self._model, self._context = model, Context(topology, seed, self._batches, self._loss, host)
         for tweak in self._all:
             if tweak.until == 0.0:
                 tweak.attach(model, self._context)

@@ -31,6 +31,10 @@ class Soft(nn.Module, ABC):
     beta: float
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.soft(x)
+
+    def soft(self, x: Tensor) -> Tensor:
+        """s(x)"""
         return SOFT[self.kind](x * self.beta) / self.beta
 
 
@@ -42,7 +46,7 @@ class SoftReLU6(Soft, nn.ReLU6):
     """s(x) - s(x - 6), in place of min(max(x, 0), 6)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) - super().forward(x - 6.0)
+        return self.soft(x) - self.soft(x - 6.0)
 
 
 KINDS: dict[type[nn.Module], type[Soft]] = {nn.ReLU: SoftReLU, nn.ReLU6: SoftReLU6}
@@ -86,6 +90,7 @@ class SoftActivation(Fading):
             module.__class__ = KINDS[type(module)]
             assert isinstance(module, Soft)
             module.kind, module.beta = self.kind, self.start
+            context.host(module)
             self._soft.append(module)
         if called:
             done = f"{self.name} acts on {len(self._soft)} modules, but not where relu is called as a function"
@@ -99,7 +104,7 @@ class SoftActivation(Fading):
     def detach(self) -> None:
         for module in self._soft:
             del module.kind, module.beta
-            hard: type[nn.Module] = next(hard for hard, soft in KINDS.items() if soft is type(module))
+            hard: type[nn.Module] = next(hard for hard, soft in KINDS.items() if isinstance(module, soft))
             module.__class__ = hard  # type: ignore[assignment]
         self._soft = []
 

@@ -55,7 +55,7 @@ static set find(int isa) {
 }
 
 /* Raised, here and in native.py, when a function that Python calls changes. */
-EXPORT int regrow_abi(void) { return 2; }
+EXPORT int regrow_abi(void) { return 3; }
 
 const convolver *regrow_convolver(int half) { return chosen.conv[half != 0]; }
 
@@ -207,6 +207,24 @@ EXPORT void regrow_batch_norm_gradients(const void *g, const void *x, const void
     const extent e = {features, n, 0, 0};
 #pragma omp parallel num_threads(features * n < WORTH ? 1 : threads)
     chosen.norms[half != 0]->batch_gradients(FEATURES, a, g, x, y, relu, dx, dadd, dw, db);
+}
+
+/* y [n] = x sigmoid(beta x) */
+EXPORT void regrow_swish(const void *x, float beta, void *y, int half, int64_t n, int threads) {
+#pragma omp parallel num_threads(n < WORTH ? 1 : threads)
+    {
+        const extent mine = part((extent){0}, n, 64, omp_get_thread_num(), omp_get_num_threads());
+        chosen.norms[half != 0]->swish(mine.first, mine.last, beta, x, y);
+    }
+}
+
+/* dx [n] of regrow_swish, from g [n] */
+EXPORT void regrow_swish_gradient(const void *g, const void *x, float beta, void *dx, int half, int64_t n, int threads) {
+#pragma omp parallel num_threads(n < WORTH ? 1 : threads)
+    {
+        const extent mine = part((extent){0}, n, 64, omp_get_thread_num(), omp_get_num_threads());
+        chosen.norms[half != 0]->swish_gradient(mine.first, mine.last, beta, g, x, dx);
+    }
 }
 
 /* Bit i is byte i, 0 or 1, of 32. */

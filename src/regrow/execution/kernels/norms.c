@@ -208,6 +208,41 @@ static void batch_gradients(extent e, affine a, const void *g, const void *x, co
         else batch_feature(BY_Y, e, a, f, g, x, y, dx, dadd, dw, db);
 }
 
+/* 1 / (1 + e^-t), to 3e-7 of itself where |t| < 87 and constant beyond. e^s = 2^n e^r, n the whole number next to
+   s / ln 2: adding and taking away 1.5 2^23 rounds to it, and leaves it in the lowest bits; e^r as in Cephes (Moshier). */
+static inline float sigmoid(float t) {
+    const float s = t > 87 ? -87 : t < -87 ? 87 : -t, round = 12582912, sum = s * 1.44269504f + round, n = sum - round;
+    const float r = s - n * 0.693359375f + n * 2.12194440e-4f;
+    uint32_t bits;
+    memcpy(&bits, &sum, sizeof bits);
+    bits = (bits + 127) << 23;
+    float power;
+    memcpy(&power, &bits, sizeof power);
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    return 1 / (1 + power * (p * r * r + r + 1));
+}
+
+static void swish(int64_t first, int64_t last, float beta, const void *from, void *to) {
+    const element *restrict x = from;
+    element *restrict y = to;
+    for (int64_t i = first; i < last; i++) y[i] = put(get(x[i]) * sigmoid(beta * get(x[i])));
+}
+
+static void swish_gradient(int64_t first, int64_t last, float beta, const void *by, const void *from, void *to) {
+    const element *restrict g = by, *restrict x = from;
+    element *restrict dx = to;
+    for (int64_t i = first; i < last; i++) {
+        const float t = beta * get(x[i]), share = sigmoid(t);
+        dx[i] = put(get(g[i]) * share * (1 + t * (1 - share)));
+    }
+}
+
 #define NAME_(isa) regrow_norms_##isa
 #define NAME(isa) NAME_(isa)
-const norms NAME(ISA) = {layer_moments, layer_apply, layer_sums, layer_gradients, batch, batch_gradients};
+const norms NAME(ISA) = {layer_moments, layer_apply, layer_sums, layer_gradients, batch, batch_gradients, swish,
+                         swish_gradient};

@@ -1,5 +1,5 @@
 /* Normalisation of activations in lanes, x [features][n]: layer normalisation reduces over the features of each lane,
-   batch normalisation over the lanes of each feature. */
+   batch normalisation over the lanes of each feature. And Swish, which may follow. */
 #ifndef REGROW_NORMS_H
 #define REGROW_NORMS_H
 
@@ -34,6 +34,9 @@ typedef struct {
     /* dx, dadd unless it is null, dw, db of features first .. last; y is needed for what was added and cut by relu */
     void (*batch_gradients)(extent e, affine a, const void *g, const void *x, const void *y, int relu, void *dx,
                             void *dadd, float *dw, float *db);
+    /* y = x sigmoid(beta x) of elements first .. last, and dx from the gradient of y */
+    void (*swish)(int64_t first, int64_t last, float beta, const void *x, void *y);
+    void (*swish_gradient)(int64_t first, int64_t last, float beta, const void *g, const void *x, void *dx);
 } norms;
 
 extern const norms regrow_norms_portable, regrow_norms_avx2, regrow_norms_avx512;

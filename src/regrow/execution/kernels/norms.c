@@ -211,7 +211,8 @@ static void batch_gradients(extent e, affine a, const void *g, const void *x, co
 /* 1 / (1 + e^-t), to 3e-7 of itself where |t| < 87 and constant beyond. e^s = 2^n e^r, n the whole number next to
    s / ln 2: adding and taking away 1.5 2^23 rounds to it, and leaves it in the lowest bits; e^r as in Cephes (Moshier). */
 static inline float sigmoid(float t) {
-    const float s = t > 87 ? -87 : t < -87 ? 87 : -t, round = 12582912, sum = s * 1.44269504f + round, n = sum - round;
+    const float most = t > 87 ? 87 : t, s = -(most < -87 ? -87 : most);
+    const float round = 12582912, sum = s * 1.44269504f + round, n = sum - round;
     const float r = s - n * 0.693359375f + n * 2.12194440e-4f;
     uint32_t bits;
     memcpy(&bits, &sum, sizeof bits);

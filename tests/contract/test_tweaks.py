@@ -125,8 +125,9 @@ def test_resumed_bit_for_bit_from_every_step(backend: str) -> None:
         assert bits(again) == bits(run), f"resumed at step {step}"
 
 
-def test_back_to_a_step_at_which_they_lived() -> None:
-    run = begun("masked", "all")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_back_to_a_step_at_which_they_lived(backend: str) -> None:
+    run = begun(backend, "all")
     train(run, range(1, 3))
     state = content(run)
     train(run, range(3, STEPS + 1))
@@ -152,11 +153,14 @@ def test_the_plain_state_loads_while_ghosts_live() -> None:
     assert all(torch.equal(model.state_dict()[name], value) for name, value in (plain | ghosts).items())
 
 
-def test_copies_carry_their_own_ghosts() -> None:
-    run = begun("masked", "all")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_copies_carry_their_own_ghosts(backend: str) -> None:
+    run = begun(backend, "all")
     copied = run[2].frozen_copy().eval()
     inputs, _ = batch(99)
     before = copied(inputs)
+    torch.testing.assert_close(run[0].eval()(inputs), before)
+    run[0].train()
     train(run, range(1, STEPS + 1))
     assert torch.equal(copied(inputs), before)
 

@@ -22,6 +22,12 @@ def dtype_for(numel: int) -> torch.dtype:
 
 
 @may_be_faster
+def ascend(positions: Tensor) -> bool:
+    """Is each higher than the one before?"""
+    return bool((positions[1:] > positions[:-1]).all())
+
+
+@may_be_faster
 def room(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """[n], uninitialised: for what is soon forgotten, and may be large."""
     return torch.empty(n, dtype=dtype, device=device)
@@ -94,6 +100,11 @@ def contains(positions: Tensor, queries: Tensor) -> Tensor:
         return torch.zeros_like(queries, dtype=torch.bool)
     if (span := _span(positions, queries, _CROWDED)) is not None:
         return _marks(span, positions)[queries.long()]
+    return _among(positions, queries)
+
+
+def _among(positions: Tensor, queries: Tensor) -> Tensor:
+    """The same by bisection: for few queries, of a set that is not empty."""
     at = torch.searchsorted(positions, queries.to(positions.dtype)).clamp_(max=positions.numel() - 1)
     return positions[at] == queries
 
@@ -148,7 +159,7 @@ def absent(positions: Tensor, ranks: Tensor) -> Tensor:
     """The `ranks`-th (ascending, int64) positions that are not in the set, counted from 0, without listing those."""
     before = torch.arange(positions.numel(), dtype=positions.dtype, device=positions.device)
     gaps = torch.sub(positions, before, out=before)  # absentees before each member
-    return ranks + torch.searchsorted(gaps, ranks.to(gaps.dtype), right=True)
+    return ranks + torch.searchsorted(gaps, ranks.to(gaps.dtype), right=True).to(ranks.dtype)
 
 
 def sample_absent(positions: Tensor, numel: int, n: int, generator: Generator) -> Tensor:
@@ -162,13 +173,14 @@ def sample(numel: int, n: int, generator: Generator) -> Tensor:
     if n > numel:
         raise ValueError(f"cannot sample {n} of {numel} positions")
     if 4 * n >= numel:
-        return torch.randperm(numel, generator=generator)[:n].sort().values
+        return distinct(torch.randperm(numel, generator=generator)[:n].to(dtype_for(numel)))
     found = distinct(_draws(numel, n, generator))
-    while found.numel() < n:  # the first n distinct draws of a uniform stream are a uniform n-subset
-        more = distinct(_draws(numel, n - found.numel(), generator))
-        found = union(found, more, room(found.numel() + more.numel(), found.dtype, found.device))
-    return found
+    more = found[:0]
+    while missing := n - found.numel() - more.numel():  # the first n distinct draws of a stream are a uniform n-subset
+        drawn = distinct(_draws(numel, missing, generator))
+        more = union(more, drawn[~_among(found, drawn)])
+    return union(found, more, room(n, found.dtype, found.device)) if more.numel() else found
 
 
 def _draws(numel: int, n: int, generator: Generator) -> Tensor:
-    return torch.randint(numel, (n,), generator=generator, out=room(n, torch.int64, generator.device))
+    return torch.randint(numel, (n,), generator=generator, out=room(n, dtype_for(numel), generator.device))

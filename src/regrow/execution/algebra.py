@@ -86,11 +86,17 @@ def union(a: Tensor, b: Tensor, into: Tensor | None = None) -> Result:
     return both if total == both.numel() else both[:total].clone() if into is None else both[:total]
 
 
-def distinct(positions: Tensor) -> Result:
-    if not _serves(positions) or positions.dtype is not torch.int64 or positions.numel() == 0:
+def ascend(positions: Tensor) -> Result:
+    if not _serves(positions):
         return NotImplemented
-    place = scratch.passing(positions.numel(), torch.int64)
-    n = native.call("distinct", *_set(positions), int(positions.max()), place, torch.get_num_threads())
+    return bool(native.call("ascend", *_set(positions), _wide(positions), torch.get_num_threads()))
+
+
+def distinct(positions: Tensor) -> Result:
+    if not _serves(positions) or positions.numel() == 0:
+        return NotImplemented
+    place, largest = scratch.passing(positions.numel(), positions.dtype), int(positions.max())
+    n = native.call("distinct", *_set(positions), _wide(positions), largest, place, torch.get_num_threads())
     native.done(n < 0)
     return positions[:n]
 
@@ -98,8 +104,8 @@ def distinct(positions: Tensor) -> Result:
 def absent(positions: Tensor, ranks: Tensor) -> Result:
     if not _serves(positions, ranks):
         return NotImplemented
-    found = scratch.passing(ranks.numel(), ranks.dtype)
-    native.call("absent", *_set(positions), *_set(ranks), _wide(positions), found, torch.get_num_threads())
+    found, wide = scratch.passing(ranks.numel(), ranks.dtype), (_wide(positions), _wide(ranks))
+    native.call("absent", *_set(positions), *_set(ranks), *wide, found, torch.get_num_threads())
     return found
 
 
@@ -146,5 +152,20 @@ def _wide(positions: Tensor) -> bool:
 
 KERNELS = {
     f.__name__: f
-    for f in (room, lasting, match, contains, only, carry, union, distinct, absent, mark, listed, highest, rivals)
+    for f in (
+        ascend,
+        room,
+        lasting,
+        match,
+        contains,
+        only,
+        carry,
+        union,
+        distinct,
+        absent,
+        mark,
+        listed,
+        highest,
+        rivals,
+    )
 }

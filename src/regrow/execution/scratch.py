@@ -5,6 +5,8 @@ from __future__ import annotations
 import mmap
 import weakref
 from bisect import insort
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -19,11 +21,22 @@ _LINE = 64
 
 
 class Arena:
-    """Memory for what passes, first fit; all of it goes back to the system once nothing of it is in use."""
+    """Memory for what passes, first fit; all of it goes back to the system once nothing of it is in use, or held."""
 
     def __init__(self) -> None:
         self._memory: memoryview | None = None
         self._taken: list[tuple[int, int]] = []
+        self._holders = 0
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """What passes meanwhile finds the memory that others have left."""
+        self._holders += 1
+        try:
+            yield
+        finally:
+            self._holders -= 1
+            self._settle()
 
     def take(self, size: int) -> memoryview | None:
         """So many bytes; None where they do not fit."""
@@ -45,7 +58,10 @@ class Arena:
 
     def _give(self, block: tuple[int, int]) -> None:
         self._taken.remove(block)
-        if not self._taken:
+        self._settle()
+
+    def _settle(self) -> None:
+        if not self._taken and not self._holders:
             self._memory = None
 
 
@@ -75,7 +91,7 @@ def _mapped(size: int, huge: bool = False) -> memoryview:
 
 
 _ARENA, _POOL = Arena(), Pool()
-release = _POOL.release
+release, held = _POOL.release, _ARENA.held
 
 
 def passing(n: int, dtype: torch.dtype) -> Tensor:

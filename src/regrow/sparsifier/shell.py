@@ -23,6 +23,7 @@ from regrow.execution import TRAINING
 from regrow.execution.auto import stored, take_up
 from regrow.execution.parts import survey
 from regrow.execution.refuse import refuse_quantised, refuse_signals, step_was_skipped, unwrap_model, unwrap_optimizer
+from regrow.execution.scratch import held
 from regrow.methods.base import Method, describe
 from regrow.sparsifier.closure import run_closure
 from regrow.sparsifier.ranks import check_ranks
@@ -279,6 +280,7 @@ class Sparsifier:
         self._begin_period()
         self._expect()
 
+    @held()
     def _update(self, step: int) -> bool:
         """One topology update, if the backward pass has left what it needs; else an exploration waits for the next."""
         if not self.backend.ready:
@@ -287,10 +289,8 @@ class Sparsifier:
         sites = {name: self._equipped(site, step) for name, site in self._moving().items()}
         new = old.replaced(self.method.update(sites, self._agenda.clock(step), self._fraction(step)))
         self._tally.count(old, step)
-        grown = self.backend.commit(new)
+        self._exploration, self.last_update = None, {"step": step, "grown": self.backend.commit(new), "nnz": new.nnz}
         self._explored.add(self.topology)
-        self._exploration = None
-        self.last_update = {"step": step, "grown": grown, "nnz": new.nnz}
         check_ranks(self.topology, self.step)
         return True
 

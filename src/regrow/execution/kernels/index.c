@@ -5,6 +5,8 @@
 
 #include "share.h"
 
+#define AHEAD 16    /* entries: the next cache line of a column is on its way while this one fills */
+
 INLINE void by_rows(const void *positions, int wide, int64_t first, int64_t end, int64_t width, int32_t *pointers,
                     int narrow, void *columns, int32_t *counts) {
     int64_t row = first ? get(positions, wide, first - 1) / width : 0;
@@ -24,6 +26,7 @@ INLINE void by_columns(const int32_t *pointers, int64_t row, int64_t first, int6
     for (int64_t k = first; k < end; row++)
         for (const int64_t stop = pointers[row + 1] < end ? pointers[row + 1] : end; k < stop; k++) {
             const int32_t at = next[narrow ? ((const uint16_t *)columns)[k] : ((const int32_t *)columns)[k]]++;
+            __builtin_prefetch(rows + at + AHEAD, 1);
             if (narrow) ((uint32_t *)rows)[at] = (uint32_t)row << 16 | (uint32_t)(k - pointers[row]);
             else {
                 rows[at] = row;

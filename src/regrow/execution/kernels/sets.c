@@ -12,48 +12,14 @@
 #define LANES 4
 #define EACH_LANE for (int l = 0; l < LANES; l++)
 
-/* Does a position of the one set lie in the other? Said of the lower one, or both. */
-INLINE int64_t match_step(const void *old, const void *fresh, int wide, int64_t *i, int64_t *k, uint8_t *stays,
-                          uint8_t *known) {
-    const int64_t a = get(old, wide, *i), b = get(fresh, wide, *k);
-    const int both = a == b;
-    stays[*i] = both;
-    known[*k] = both;
-    *i += a <= b;
-    *k += b <= a;
-    return both;
-}
-
-INLINE int64_t match(const void *old, int64_t n, const void *fresh, int64_t m, int wide, uint8_t *stays, uint8_t *known) {
-    const int64_t shares = omp_get_num_threads() * LANES;
-    int64_t i[LANES], k[LANES], old_stop[LANES], stop[LANES], found = 0;
+/* Steps that every share has room for, as none moves it by more than one place in either set. */
+INLINE int64_t steps(const int64_t *i, const int64_t *end, const int64_t *k, const int64_t *stop) {
+    int64_t least = INT64_MAX;
     EACH_LANE {
-        const int64_t share = omp_get_thread_num() * LANES + l, next = share + 1;
-        k[l] = m * share / shares;
-        stop[l] = m * next / shares;
-        i[l] = share ? below(old, wide, n, k[l] < m ? get(fresh, wide, k[l]) : INT64_MAX) : 0;
-        old_stop[l] = next < shares ? below(old, wide, n, stop[l] < m ? get(fresh, wide, stop[l]) : INT64_MAX) : n;
+        if (end[l] - i[l] < least) least = end[l] - i[l];
+        if (stop[l] - k[l] < least) least = stop[l] - k[l];
     }
-    for (int all = 1;;) {
-        EACH_LANE all &= (i[l] < old_stop[l]) & (k[l] < stop[l]);
-        if (!all) break;
-        EACH_LANE found += match_step(old, fresh, wide, &i[l], &k[l], stays, known);
-    }
-    EACH_LANE {
-        while (i[l] < old_stop[l] && k[l] < stop[l]) found += match_step(old, fresh, wide, &i[l], &k[l], stays, known);
-        memset(stays + i[l], 0, old_stop[l] - i[l]);
-        memset(known + k[l], 0, stop[l] - k[l]);
-    }
-    return found;
-}
-
-/* stays [n]: which of `old` are in `fresh`; known [m]: which of `fresh` are in `old`. Returns how many are in both. */
-EXPORT int64_t regrow_match(const void *old, int64_t n, const void *fresh, int64_t m, int wide, uint8_t *stays,
-                            uint8_t *known, int threads) {
-    int64_t found = 0;
-#pragma omp parallel num_threads(n + m < ENOUGH ? 1 : threads) reduction(+ : found)
-    found = wide ? match(old, n, fresh, m, 1, stays, known) : match(old, n, fresh, m, 0, stays, known);
-    return found;
+    return least;
 }
 
 /* How many of them are set. */
@@ -70,6 +36,49 @@ static int64_t count(const uint8_t *flags, int64_t n) {
         for (; k + 8 > n && k < n; k++) total += flags[k];
     }
     return total;
+}
+
+/* Does a position of the one set lie in the other? Said of the lower one, or both. */
+INLINE void match_step(const void *old, const void *fresh, int wide, int64_t *i, int64_t *k, uint8_t *stays,
+                          uint8_t *known) {
+    const int64_t a = get(old, wide, *i), b = get(fresh, wide, *k);
+    const int both = a == b;
+    stays[*i] = both;
+    known[*k] = both;
+    *i += a <= b;
+    *k += b <= a;
+}
+
+INLINE void match(const void *old, int64_t n, const void *fresh, int64_t m, int wide, uint8_t *stays, uint8_t *known) {
+    const int64_t shares = omp_get_num_threads() * LANES;
+    int64_t i[LANES], k[LANES], old_stop[LANES], stop[LANES];
+    EACH_LANE {
+        const int64_t share = omp_get_thread_num() * LANES + l, next = share + 1;
+        k[l] = m * share / shares;
+        stop[l] = m * next / shares;
+        i[l] = share ? below(old, wide, n, k[l] < m ? get(fresh, wide, k[l]) : INT64_MAX) : 0;
+        old_stop[l] = next < shares ? below(old, wide, n, stop[l] < m ? get(fresh, wide, stop[l]) : INT64_MAX) : n;
+    }
+    for (int64_t left; (left = steps(i, old_stop, k, stop)) > 0;)
+        for (; left > 0; left--) EACH_LANE match_step(old, fresh, wide, &i[l], &k[l], stays, known);
+    EACH_LANE {
+        while (i[l] < old_stop[l] && k[l] < stop[l]) match_step(old, fresh, wide, &i[l], &k[l], stays, known);
+        memset(stays + i[l], 0, old_stop[l] - i[l]);
+        memset(known + k[l], 0, stop[l] - k[l]);
+    }
+}
+
+/* stays [n]: which of `old` are in `fresh`; known [m]: which of `fresh` are in `old`. Returns how many are in both. */
+EXPORT int64_t regrow_match(const void *old, int64_t n, const void *fresh, int64_t m, int wide, uint8_t *stays,
+                            uint8_t *known, int threads) {
+    int64_t found = 0;
+#pragma omp parallel num_threads(n + m < ENOUGH ? 1 : threads) reduction(+ : found)
+    {
+        if (wide) match(old, n, fresh, m, 1, stays, known);
+        else match(old, n, fresh, m, 0, stays, known);
+        found = count(known + part(m, 0), part(m, 1) - part(m, 0));
+    }
+    return found;
 }
 
 /* What the threads before this one have counted, of `mine` each; all of them call it. */
@@ -122,11 +131,8 @@ INLINE void merge(const void *a, const int64_t *first, const void *b, const int6
         j[l] = second[l];
         k[l] = i[l] + j[l];
     }
-    for (int all = 1;;) {
-        EACH_LANE all &= (i[l] < first[l + 1]) & (j[l] < second[l + 1]);
-        if (!all) break;
-        EACH_LANE merge_step(a, &i[l], b, &j[l], wide, to, &k[l]);
-    }
+    for (int64_t left; (left = steps(i, first + 1, j, second + 1)) > 0;)
+        for (; left > 0; left--) EACH_LANE merge_step(a, &i[l], b, &j[l], wide, to, &k[l]);
     EACH_LANE {
         while (i[l] < first[l + 1] && j[l] < second[l + 1]) merge_step(a, &i[l], b, &j[l], wide, to, &k[l]);
         while (i[l] < first[l + 1]) put(to, wide, k[l]++, get(a, wide, i[l]++));
@@ -158,44 +164,59 @@ EXPORT int64_t regrow_union(const void *a, int64_t n, const void *b, int64_t m, 
     return total;
 }
 
-INLINE void absent_step(const void *set, int wide, int64_t *low, const int64_t *ranks, int64_t *k, int64_t *to) {
-    const int found = get(set, wide, *low) - *low > ranks[*k];
-    to[*k] = ranks[*k] + *low;
+INLINE void absent_step(const void *set, int wide, int64_t *low, const void *ranks, int far, int64_t *k, void *to) {
+    const int64_t rank = get(ranks, far, *k);
+    const int found = get(set, wide, *low) - *low > rank;
+    put(to, far, *k, rank + *low);
     *k += found;
     *low += !found;
 }
 
-INLINE void absent(const void *set, int64_t n, int wide, const int64_t *ranks, int64_t first, int64_t end, int64_t *to) {
-    int64_t low[LANES], k[LANES], stop[LANES];
+INLINE void absent(const void *set, int64_t n, int wide, const void *ranks, int64_t first, int64_t end, int far, void *to) {
+    int64_t low[LANES], last[LANES], k[LANES], stop[LANES];
     EACH_LANE {
         k[l] = first + (end - first) * l / LANES;
         stop[l] = first + (end - first) * (l + 1) / LANES;
         low[l] = 0;
+        last[l] = n;
         for (int64_t high = k[l] < stop[l] ? n : 0; low[l] < high;) {    /* members before ranks[k] */
             const int64_t middle = (low[l] + high) / 2;
-            if (get(set, wide, middle) - middle <= ranks[k[l]]) low[l] = middle + 1;
+            if (get(set, wide, middle) - middle <= get(ranks, far, k[l])) low[l] = middle + 1;
             else high = middle;
         }
     }
-    for (int all = 1;;) {
-        EACH_LANE all &= (low[l] < n) & (k[l] < stop[l]);
-        if (!all) break;
-        EACH_LANE absent_step(set, wide, &low[l], ranks, &k[l], to);
-    }
+    for (int64_t left; (left = steps(low, last, k, stop)) > 0;)
+        for (; left > 0; left--) EACH_LANE absent_step(set, wide, &low[l], ranks, far, &k[l], to);
     EACH_LANE {
-        while (low[l] < n && k[l] < stop[l]) absent_step(set, wide, &low[l], ranks, &k[l], to);
-        for (; k[l] < stop[l]; k[l]++) to[k[l]] = ranks[k[l]] + n;
+        while (low[l] < n && k[l] < stop[l]) absent_step(set, wide, &low[l], ranks, far, &k[l], to);
+        for (; k[l] < stop[l]; k[l]++) put(to, far, k[l], get(ranks, far, k[l]) + n);
     }
 }
 
-/* to[k] = the ranks[k]-th position that is not in the set; ranks ascend. */
-EXPORT void regrow_absent(const void *set, int64_t n, const int64_t *ranks, int64_t m, int wide, int64_t *to,
+/* to[k] = the ranks[k]-th position that is not in the set; ranks ascend, and are int64 if `far`. */
+EXPORT void regrow_absent(const void *set, int64_t n, const void *ranks, int64_t m, int wide, int far, void *to,
                           int threads) {
 #pragma omp parallel num_threads(n + m < ENOUGH ? 1 : threads)
     {
-        if (wide) absent(set, n, 1, ranks, part(m, 0), part(m, 1), to);
-        else absent(set, n, 0, ranks, part(m, 0), part(m, 1), to);
+        const int64_t first = part(m, 0), end = part(m, 1);
+        if (!far && !wide) absent(set, n, 0, ranks, first, end, 0, to);
+        else if (!wide) absent(set, n, 0, ranks, first, end, 1, to);
+        else absent(set, n, 1, ranks, first, end, far, to);
     }
+}
+
+/* Is each higher than the one before? */
+EXPORT int regrow_ascend(const void *at, int64_t n, int wide, int threads) {
+    int falls = 0;
+#pragma omp parallel num_threads(n < ENOUGH ? 1 : threads) reduction(| : falls)
+    {
+        const int64_t first = part(n - (n > 0), 0), end = part(n - (n > 0), 1);
+        if (wide)
+            for (int64_t k = first; k < end; k++) falls |= get(at, 1, k + 1) <= get(at, 1, k);
+        else
+            for (int64_t k = first; k < end; k++) falls |= ((const int32_t *)at)[k + 1] <= ((const int32_t *)at)[k];
+    }
+    return !falls;
 }
 
 INLINE int64_t mark_step(uint64_t *bits, int64_t position) {
@@ -218,11 +239,9 @@ INLINE int64_t mark(uint64_t *bits, const void *at, int wide, int64_t n) {
         k[l] = word_from(at, wide, n, n * share / shares);
         stop[l] = word_from(at, wide, n, n * (share + 1) / shares);
     }
-    for (int all = 1;;) {
-        EACH_LANE all &= k[l] < stop[l];
-        if (!all) break;
-        EACH_LANE added += mark_step(bits, get(at, wide, k[l]++));
-    }
+    int64_t all = INT64_MAX;
+    EACH_LANE if (stop[l] - k[l] < all) all = stop[l] - k[l];
+    for (; all > 0; all--) EACH_LANE added += mark_step(bits, get(at, wide, k[l]++));
     EACH_LANE while (k[l] < stop[l]) added += mark_step(bits, get(at, wide, k[l]++));
     return added;
 }
@@ -259,25 +278,17 @@ EXPORT void regrow_list(const uint64_t *bits, int64_t words, int wide, void *to,
 
 #define MOST 12    /* bits of a digit */
 
-/* Sorts `at` [n], none of which is negative, by digits, from the lowest on, and drops what repeats. Returns how many
-   are left; -1: there is no memory. Works in room [n]. */
-EXPORT int64_t regrow_distinct(int64_t *at, int64_t n, int64_t largest, int64_t *room, int threads) {
-    int length = 1;
-    while (length < 63 && largest >> length) length++;
-    const int rounds = 2 * ((length + 2 * MOST - 1) / (2 * MOST)), bits = (length + rounds - 1) / rounds;
+INLINE int64_t distinct(void *at, int64_t n, int wide, int rounds, int bits, void *room, int64_t *counts, int threads) {
     const int64_t digits = (int64_t)1 << bits;
-    if (n < ENOUGH) threads = 1;
-    int64_t *counts = malloc(digits * threads * sizeof *counts), kept = 0;
-    if (!counts) return -1;
 #pragma omp parallel num_threads(threads)
     {
         const int64_t first = part(n, 0), end = part(n, 1), all = omp_get_num_threads();
         int64_t *mine = counts + omp_get_thread_num() * digits;
         for (int round = 0; round < rounds; round++) {
-            const int64_t *from = round % 2 ? room : at;
-            int64_t *to = round % 2 ? at : room;
+            const void *from = round % 2 ? room : at;
+            void *to = round % 2 ? at : room;
             memset(mine, 0, digits * sizeof *mine);
-            for (int64_t k = first; k < end; k++) mine[from[k] >> round * bits & (digits - 1)]++;
+            for (int64_t k = first; k < end; k++) mine[get(from, wide, k) >> round * bits & (digits - 1)]++;
 #pragma omp barrier
 #pragma omp single
             for (int64_t digit = 0, total = 0; digit < digits; digit++)
@@ -286,14 +297,33 @@ EXPORT int64_t regrow_distinct(int64_t *at, int64_t n, int64_t largest, int64_t 
                     counts[t * digits + digit] = total;
                     total += here;
                 }
-            for (int64_t k = first; k < end; k++) to[mine[from[k] >> round * bits & (digits - 1)]++] = from[k];
+            for (int64_t k = first; k < end; k++) {
+                const int64_t position = get(from, wide, k);
+                put(to, wide, mine[position >> round * bits & (digits - 1)]++, position);
+            }
 #pragma omp barrier
         }
     }
+    int64_t kept = 0;
     for (int64_t k = 0; k < n; k++) {
-        at[kept] = at[k];
-        kept += k + 1 == n || at[k] != at[k + 1];
+        const int64_t position = get(at, wide, k);
+        put(at, wide, kept, position);
+        kept += k + 1 == n || position != get(at, wide, k + 1);
     }
+    return kept;
+}
+
+/* Sorts `at` [n], none of which is negative, by digits, from the lowest on, and drops what repeats. Returns how many
+   are left; -1: there is no memory. Works in room [n]. */
+EXPORT int64_t regrow_distinct(void *at, int64_t n, int wide, int64_t largest, void *room, int threads) {
+    int length = 1;
+    while (length < 63 && largest >> length) length++;
+    const int rounds = 2 * ((length + 2 * MOST - 1) / (2 * MOST)), bits = (length + rounds - 1) / rounds;
+    if (n < ENOUGH) threads = 1;
+    int64_t *counts = malloc(((size_t)threads << bits) * sizeof *counts);
+    if (!counts) return -1;
+    const int64_t kept = wide ? distinct(at, n, 1, rounds, bits, room, counts, threads)
+                              : distinct(at, n, 0, rounds, bits, room, counts, threads);
     free(counts);
     return kept;
 }

@@ -26,6 +26,7 @@ from regrow.recipe.tweaks import FirstEpoch, tweaks_of, with_ghosts
 from regrow.sparsifier import Sparsifier, sparsify
 from regrow.sparsifier.start import Start
 from regrow.train import data, models
+from regrow.train.devices import keep_memory
 from regrow.train.job import Job
 from regrow.train.models.members import Members, each
 from regrow.tweaks import is_ghost
@@ -61,6 +62,7 @@ def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
     horizon = {"plan": plan} if plan else {"total_steps": recipe.total_epochs * steps}
     sparsifier = None
     if method:
+        keep_memory()  # what acts before training takes as much as its steps
         start = start_of(recipe.topology, source, recipe.batch_size, loss, seed)
         batches = FirstEpoch(source, recipe.batch_size, seed)
         extra = {"tweaks": tweaks, "batches": batches, "loss": loss}

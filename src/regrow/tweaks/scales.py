@@ -122,7 +122,8 @@ def train(
     """
     if iter(batches) is batches or next(iter(batches), None) is None:
         raise RegrowError("rescaled-init: batches are gone round several times; give a list of some, or a DataLoader")
-    start = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    # contiguous: of channels_last, second derivatives of convolutions take half as long again
+    start = {name: p.detach().contiguous() for name, p in model.named_parameters() if p.requires_grad}
     start |= {name: weight * masks[name] for name, weight in start.items() if name in masks}
     floors = torch.tensor([0.0 if name.endswith("bias") else settings.floor for name in start], dtype=torch.float64)
     alpha = torch.ones(len(start), dtype=torch.float64, requires_grad=True)

@@ -10,7 +10,7 @@ BIN         := $(VENV)/bin
 BENCHMARKS  := training.masked_step kernels.selection kernels.linear kernels.convolution training.sparse_step training.update_cost \
                training.bf16_step training.transformer training.networks training.inference training.checkpoint_size training.memory \
                training.huge_layer training.fallback training.edst_wallclock training.auto training.plan_time training.plan_memory \
-               training.suite_throughput
+               training.suite_throughput training.tweaks
 KERNELS     := CMakeLists.txt $(wildcard src/regrow/execution/kernels/*)
 
 .PHONY: setup demo test test-all check docs walk bench clean

@@ -109,6 +109,27 @@ def test_carrying_in_place() -> None:
         assert torch.equal(copy, plain)
 
 
+def test_a_few_among_many(pair: tuple[int, Tensor, Tensor]) -> None:
+    _, one, other = pair
+    ends = torch.cat([one[:1], one[-1:]]).unique()
+    for some in (other[::40].contiguous(), one[::50].contiguous(), ends, other[:1], other[-1:], one[:0]):
+        assert torch.equal(algebra.union(one, some), plainly(positions.union, one, some))
+
+
+def test_order() -> None:
+    for kind in (torch.int32, torch.int64):
+        at = torch.arange(0, 60_000, 2, dtype=kind)
+        broken = [at.clone() for _ in range(3)]
+        broken[0][-1], broken[1][20_000], broken[2][0] = 59_996, 39_998, -1
+        for positions_, numel, right in (
+            (at, 59_999, True),
+            (at, 59_998, False),
+            *((b, 60_000, False) for b in broken),
+        ):
+            assert algebra.ascend(positions_, numel) is right
+            assert plainly(positions.ascend, positions_, numel) is right
+
+
 @pytest.mark.parametrize("places", [1, 2, 100, 4096, 4097, 10**6, 2**24, 2**24 + 1, 2**40, 2**63 - 1])
 @pytest.mark.parametrize("n", [0, 1, 2, 1000, 40_000])
 def test_distinct_draws(places: int, n: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import mmap
 
 import pytest
 import torch
@@ -13,61 +14,55 @@ from regrow.execution.scratch import Arena, Pool
 MB = 1 << 20
 
 
+def place(view: memoryview) -> int:
+    return torch.frombuffer(view, dtype=torch.uint8).data_ptr()
+
+
+def taken(arena: Arena, size: int) -> memoryview:
+    view = arena.take(size)
+    assert view is not None
+    return view
+
+
 def test_what_passes_does_not_overlap_and_fills_the_gaps() -> None:
     arena = Arena()
-    first, second = arena.take(3 * MB), arena.take(MB)
-    assert first is not None
-    assert second is not None
+    first, second = taken(arena, 3 * MB), taken(arena, MB)
     first[:], second[:] = bytes(3 * MB), b"\1" * MB
     assert not any(first[::4096])
-    at = torch.frombuffer(first, dtype=torch.uint8).data_ptr()
-    assert at % scratch.HUGE == 0
+    at = place(first)
     del first
-    third = arena.take(2 * MB)  # where the first one was
-    assert third is not None
-    assert torch.frombuffer(third, dtype=torch.uint8).data_ptr() == at
+    third = taken(arena, 2 * MB)  # where the first one was
+    assert place(third) == at
     assert all(second[::4096])
 
 
 def test_what_does_not_fit_is_refused() -> None:
     arena = Arena()
-    most = arena.take(scratch._MOST)
-    assert most is not None
+    most = taken(arena, scratch._MOST)
     assert arena.take(1) is None
     del most
-    assert arena.take(1) is not None
+    taken(arena, 1)
 
 
-def test_all_goes_back_once_nothing_is_in_use() -> None:
+def test_what_has_been_used_stays_for_the_next() -> None:
     arena = Arena()
-    view = arena.take(MB)
+    view = taken(arena, MB)
+    view[0] = 7
+    del view
+    assert taken(arena, MB)[0] == 7
+
+
+def test_released_memory_goes_back_once_nothing_is_in_use() -> None:
+    arena = Arena()
+    arena.release()  # nothing has been asked for
+    view = taken(arena, MB)
+    view[0] = 7
+    arena.release()
+    assert view[0] == 7
     assert arena._memory is not None
     del view
     assert arena._memory is None
-
-
-def test_memory_that_is_held_waits_for_what_passes_next() -> None:
-    arena = Arena()
-    with arena.held():
-        assert arena._memory is None  # nothing has been asked for
-        with arena.held():
-            view = arena.take(MB)
-            assert view is not None
-            view[0] = 7
-            del view
-        again = arena.take(MB)
-        assert again is not None
-        assert again[0] == 7
-        del again
-        assert arena._memory is not None
-    assert arena._memory is None
-
-
-def test_memory_is_not_held_past_an_error() -> None:
-    arena = Arena()
-    with pytest.raises(OverflowError), arena.held():
-        scratch._mapped(-1, bool(arena.take(MB)))
-    assert arena._memory is None
+    assert taken(arena, MB)[0] == 0
 
 
 def test_a_pool_hands_out_again_what_came_back_and_nothing_else() -> None:
@@ -78,8 +73,42 @@ def test_a_pool_hands_out_again_what_came_back_and_nothing_else() -> None:
     assert pool.take(MB)[0] == 0  # of another size
     assert pool.take(2 * MB)[0] == 1
     assert other[0] == 2
+    del other
+    pool.release(MB)
+    assert pool.take(2 * MB)[0] == 2
     pool.release()
     assert pool.take(2 * MB)[0] == 0
+
+
+def test_what_comes_again_as_large_lasts_and_what_changes_is_the_heap_s() -> None:
+    sizes = (MB, MB, MB, 2 * MB, MB, MB)
+    lasts = []
+    for n in sizes:
+        room = scratch.recurring(("a layer", 1), n, torch.float32)
+        assert room.shape == (n,)
+        lasts.append(room.data_ptr() % mmap.PAGESIZE == 0)
+        del room
+    assert lasts == [False, True, True, False, False, True]
+
+
+def test_a_housed_copy_is_apart_from_the_heap() -> None:
+    large, small = torch.rand(MB, 1), torch.rand(9)
+    copy = scratch.housed(large)
+    assert torch.equal(copy, large)
+    assert copy.data_ptr() % mmap.PAGESIZE == 0
+    assert scratch.housed(small) is small
+    scratch.trim()
+
+
+def test_what_passes_for_longer_moves_to_the_lowest_place() -> None:
+    arena, below = scratch._ARENA, scratch.passing(MB, torch.uint8)
+    above = scratch.passing(MB, torch.uint8).fill_(3)
+    at = below.data_ptr()
+    del below
+    moved = scratch.lowered(above)
+    assert torch.equal(moved, above)
+    assert moved.data_ptr() <= at
+    assert arena._memory is not None
 
 
 @pytest.mark.parametrize("make", [scratch.passing, scratch.lasting])

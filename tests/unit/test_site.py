@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import Tensor
@@ -59,6 +61,18 @@ def test_the_grower_sees_a_consistent_site_without_what_was_dropped() -> None:
     assert left.weight.tolist() == pytest.approx([0.5, 0.3])
     assert left.signal("grad").tolist() == [1.0, 3.0]
     assert left.signal("moment").tolist() == [5.0, 7.0]
+
+
+def test_a_kept_site_is_a_site_like_any_other() -> None:
+    whole = site(grad=torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    left = whole.keep(torch.tensor([True, False, True, False]), 2)
+    assert left.index is left.index  # taken once
+    assert (left.nnz, left.numel, left.moment, left.candidates) == (2, 10, None, None)
+    again = dataclasses.replace(left, name="v").keep(torch.tensor([False, True]), 1)
+    assert (again.name, again.index.tolist(), again.weight.tolist()) == ("v", [6], [pytest.approx(0.3)])
+    assert again.signal("grad").tolist() == [3.0]
+    with pytest.raises(AttributeError, match="'Site' object has no attribute 'nonsense'"):
+        left.nonsense  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_gradient_growth_weighs_the_dropped_against_the_candidates() -> None:

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from regrow.core.faster import may_be_faster
+from regrow.core.positions import lasting
 
 
 def none(numel: int, device: torch.device | str = "cpu") -> Tensor:
     """The empty set in a space of `numel`: [words]."""
-    return torch.zeros(-(-numel // 64), dtype=torch.int64, device=device)
+    return lasting(-(-numel // 64), torch.int64, torch.device(device)).zero_()
 
 
 @may_be_faster

@@ -29,15 +29,17 @@ def unexplored(site: Site, n: int) -> Tensor:
 @needing("grad", "dense_grad")
 def gradient(site: Site, n: int) -> Tensor:
     """The n largest |dL/dw| among inactive positions (RigL: Evci et al. 2020, arXiv:1911.11134)."""
-    assert site.candidates is not None
-    return site.candidates.best(n)
+    candidates = site.candidates
+    assert candidates is not None
+    return candidates.best(n)
 
 
 @needing("moment", "dense_moment")
 def momentum(site: Site, n: int) -> Tensor:
     """The n largest |first moment| among inactive positions (SNFS: Dettmers & Zettlemoyer 2019, arXiv:1907.04840)."""
-    assert site.candidates is not None
-    return site.candidates.best(n)
+    candidates = site.candidates
+    assert candidates is not None
+    return candidates.best(n)
 
 
 GROWTHS: dict[str, Grow] = {"random": random, "unexplored": unexplored, "gradient": gradient, "momentum": momentum}

@@ -22,9 +22,11 @@ def dtype_for(numel: int) -> torch.dtype:
 
 
 @may_be_faster
-def ascend(positions: Tensor) -> bool:
-    """Is each higher than the one before?"""
-    return bool((positions[1:] > positions[:-1]).all())
+def ascend(positions: Tensor, numel: int) -> bool:
+    """Is each higher than the one before, and all in range(numel)?"""
+    if positions.numel() == 0:
+        return True
+    return bool(positions[0] >= 0) and bool(positions[-1] < numel) and bool((positions[1:] > positions[:-1]).all())
 
 
 @may_be_faster
@@ -37,6 +39,11 @@ def room(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 def lasting(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """[n], uninitialised: for what stays until the next of its size takes its place."""
     return torch.empty(n, dtype=dtype, device=device)
+
+
+def settled(positions: Tensor, dtype: torch.dtype) -> Tensor:
+    """A copy that stays."""
+    return lasting(positions.numel(), dtype, positions.device).copy_(positions)
 
 
 @may_be_faster
@@ -100,11 +107,6 @@ def contains(positions: Tensor, queries: Tensor) -> Tensor:
         return torch.zeros_like(queries, dtype=torch.bool)
     if (span := _span(positions, queries, _CROWDED)) is not None:
         return _marks(span, positions)[queries.long()]
-    return _among(positions, queries)
-
-
-def _among(positions: Tensor, queries: Tensor) -> Tensor:
-    """The same by bisection: for few queries, of a set that is not empty."""
     at = torch.searchsorted(positions, queries.to(positions.dtype)).clamp_(max=positions.numel() - 1)
     return positions[at] == queries
 
@@ -175,11 +177,10 @@ def sample(numel: int, n: int, generator: Generator) -> Tensor:
     if 4 * n >= numel:
         return distinct(torch.randperm(numel, generator=generator)[:n].to(dtype_for(numel)))
     found = distinct(_draws(numel, n, generator))
-    more = found[:0]
-    while missing := n - found.numel() - more.numel():  # the first n distinct draws of a stream are a uniform n-subset
-        drawn = distinct(_draws(numel, missing, generator))
-        more = union(more, drawn[~_among(found, drawn)])
-    return union(found, more, room(n, found.dtype, found.device)) if more.numel() else found
+    while found.numel() < n:  # the first n distinct draws of a uniform stream are a uniform n-subset
+        more = distinct(_draws(numel, n - found.numel(), generator))
+        found = union(found, more, room(found.numel() + more.numel(), found.dtype, found.device))
+    return found
 
 
 def _draws(numel: int, n: int, generator: Generator) -> Tensor:

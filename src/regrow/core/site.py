@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Generator, Tensor
 
@@ -15,6 +15,7 @@ from regrow.core.select import chosen
 from regrow.core.topology import Shape
 
 Signal = Literal["grad", "moment"]
+_LATE = ("index", "weight", "grad", "moment", "candidates")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Site:
     candidates: Candidates | None = None
     ranked_by: Signal = "grad"
     explored: Tensor | None = None
+    _whole: tuple[Site, Tensor, int] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def nnz(self) -> int:
@@ -80,20 +82,34 @@ class Site:
 
         What was just dropped may grow again, as in RigL and ITOP; such a weight keeps its value.
         """
-        kept = chosen(drop_score, self.nnz - drop)
+        n = self.nnz - drop
+        kept = chosen(drop_score, n)
         del drop_score  # it is as large as the weights
-        left = self.keep(kept, self.nnz - drop)
-        del kept
-        grown = grow(left, drop if births is None else births)
-        room = positions.lasting(left.nnz + grown.numel(), left.index.dtype, left.index.device)
-        return positions.union(left.index, grown.to(left.index.dtype), room)
+        left = self.keep(kept, n)
+        grown = grow(left, drop if births is None else births).to(self.index.dtype)
+        room = positions.lasting(n + grown.numel(), grown.dtype, grown.device)
+        return positions.union(left.index, grown, room)
 
     def keep(self, kept: Tensor, n: int) -> Site:
-        """The site with the n of its active weights alone that are flagged in `kept`; the others may grow again."""
-        index, weight = positions.only(self.index, kept, n), positions.only(self.weight, kept, n)
-        grad, moment = (None if s is None else positions.only(s, kept, n) for s in (self.grad, self.moment))
-        rivals = self._rivals(kept, n)
-        return replace(self, index=index, weight=weight, grad=grad, moment=moment, candidates=rivals)
+        """The site with the n of its active weights alone that are flagged in `kept`; the others may grow again.
+
+        What it has of this one's vectors and candidates it takes once they are read, as few rules read them all.
+        """
+        left = object.__new__(Site)
+        held = {own.name: getattr(self, own.name) for own in fields(self) if own.name not in _LATE}
+        for name, value in {**held, "_whole": (self, kept, n)}.items():
+            object.__setattr__(left, name, value)
+        return left
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _LATE or self._whole is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        whole, kept, n = self._whole
+        if name == "candidates":
+            return whole._rivals(kept, n)
+        vector = getattr(whole, name)
+        object.__setattr__(self, name, None if vector is None else positions.only(vector, kept, n))
+        return getattr(self, name)
 
     def _rivals(self, kept: Tensor, n: int) -> Candidates | None:
         """The candidates, once the just-dropped weights have joined them."""

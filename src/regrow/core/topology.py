@@ -208,7 +208,7 @@ class Topology(Mapping[str, Tensor]):
 
 def _checked(name: str, at: Tensor, numel: int) -> Tensor:
     at = at.detach()
-    if at.numel() and not (at[0] >= 0 and at[-1] < numel and positions.ascend(at)):
+    if not positions.ascend(at, numel):
         raise RegrowError(f"site {name!r}: positions must be ascending, distinct and in 0..{numel - 1}")
     kind = positions.dtype_for(numel)
-    return at if at.dtype is kind else positions.lasting(at.numel(), kind, at.device).copy_(at)
+    return at if at.dtype is kind else positions.settled(at, kind)

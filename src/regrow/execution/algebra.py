@@ -26,8 +26,10 @@ _PAST = 32
 
 
 def _serves(*tensors: Tensor) -> bool:
-    fit = all(tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in tensors)
-    return fit and _installed() and native.isa() != "reference"
+    for tensor in tensors:
+        if not (tensor.is_cpu and tensor.is_contiguous()):
+            return False
+    return _installed() and native.isa() != "reference"
 
 
 @cache
@@ -60,11 +62,7 @@ def contains(positions: Tensor, queries: Tensor) -> Result:
 def only(values: Tensor, flags: Tensor, n: int) -> Result:
     if not _serves(values, flags) or values.itemsize not in _SIZES:
         return NotImplemented
-    return _only(values, flags, n)[:n]
-
-
-def _only(values: Tensor, flags: Tensor, n: int) -> Tensor:
-    kept = scratch.passing(n + _PAST, values.dtype)
+    kept = scratch.passing(n, values.dtype)
     native.call("only", values, *_set(flags), values.itemsize, kept, torch.get_num_threads())
     return kept
 
@@ -73,9 +71,14 @@ def carry(values: Tensor, match: Match, fresh: float, into: Tensor | None = None
     carried = values.new_empty(match.known.numel()) if into is None else into
     if not _serves(values, *match[:2], carried) or values.itemsize not in _SIZES:
         return NotImplemented
-    kept, default = _only(values, match.stay, match.both), values.new_tensor(fresh)
-    native.call("spread", kept, *_set(match.known), values.itemsize, default, carried, torch.get_num_threads())
+    given = values, *_set(match.stay), *_set(match.known), values.itemsize, _number(fresh, values.dtype)
+    native.call("carry", *given, carried, scratch.passing(match.both + _PAST, values.dtype), torch.get_num_threads())
     return carried
+
+
+@cache
+def _number(number: float, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(number, dtype=dtype)
 
 
 def union(a: Tensor, b: Tensor, into: Tensor | None = None) -> Result:
@@ -86,10 +89,10 @@ def union(a: Tensor, b: Tensor, into: Tensor | None = None) -> Result:
     return both if total == both.numel() else both[:total].clone() if into is None else both[:total]
 
 
-def ascend(positions: Tensor) -> Result:
-    if not _serves(positions):
+def ascend(positions: Tensor, numel: int) -> Result:
+    if not _serves(positions) or positions.dtype not in (torch.int32, torch.int64):
         return NotImplemented
-    return bool(native.call("ascend", *_set(positions), _wide(positions), torch.get_num_threads()))
+    return bool(native.call("ascend", *_set(positions), _wide(positions), numel, torch.get_num_threads()))
 
 
 def distinct(positions: Tensor) -> Result:

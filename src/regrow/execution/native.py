@@ -222,7 +222,7 @@ def keep(tensor: Tensor, bits: Tensor, rest: float) -> None:
 
 def call(name: str, *arguments: Tensor | float | Array[c_int64] | None) -> Any:
     """A kernel by its name, on contiguous tensors and numbers."""
-    given = (_at(value) if isinstance(value, Tensor) else value for value in arguments)
+    given = [value.data_ptr() if isinstance(value, Tensor) else value for value in arguments]
     return getattr(_library(), f"regrow_{name}")(*given)
 
 
@@ -280,9 +280,9 @@ def _find() -> CDLL | None:
     library.regrow_match.argtypes = [at, long, at, long, c_int, at, at, c_int]
     library.regrow_union.argtypes = [at, long, at, long, c_int, at, c_int]
     library.regrow_absent.argtypes = [at, long, at, long, c_int, c_int, at, c_int]
-    library.regrow_ascend.argtypes = [at, long, c_int, c_int]
+    library.regrow_ascend.argtypes = [at, long, c_int, long, c_int]
     library.regrow_only.argtypes = [at, at, long, c_int, at, c_int]
-    library.regrow_spread.argtypes = [at, at, long, c_int, at, at, c_int]
+    library.regrow_carry.argtypes = [at, at, long, at, long, c_int, at, at, at, c_int]
     library.regrow_mark.argtypes = [at, at, long, c_int, c_int]
     library.regrow_distinct.argtypes = [at, long, c_int, long, at, c_int]
     library.regrow_list.argtypes = [at, long, c_int, at, c_int]

@@ -16,7 +16,7 @@ from regrow.core.errors import RegrowError
 from regrow.execution import native, reference
 from regrow.execution.index import Index
 from regrow.execution.once import once
-from regrow.execution.scratch import lasting
+from regrow.execution.scratch import lasting, recurring
 
 torch.library.define("regrow::lanes", "(Tensor x) -> Tensor")
 torch.library.define(
@@ -90,7 +90,7 @@ def _product(x: Tensor, values: Tensor, bias: Tensor | None, table: Tensor, out:
     _check(index, values, bias)
     if not native.serves(x, values):
         return reference.product(x, values, bias, index)
-    y = _empty(out, x)
+    y = _room(out, x, table)
     native.product(index, _single(values), None if bias is None else _single(bias), _panel(x), y)
     return y
 
@@ -107,7 +107,9 @@ def _gradients(
         dx, *others = reference.gradients(grad, x, values, index, (need_x, need_values, need_bias))
         return _tensors(x, None if dx is None else _gradient_of(x, need_values).copy_(dx), *others)
     x = _dense(x)
-    dx = _gradient_of(x, need_values) if need_x else None
+    dx = None
+    if need_x:
+        dx = _gradient_of(x, True) if need_values and not is_lanes(x) else _room(x.shape[1], x, table)
     dw = lasting(values.shape[0], torch.float32) if need_values else None
     db = torch.empty(grad.shape[1]) if need_bias else None
     if not x.shape[0]:  # of no samples, the gradient is zero
@@ -161,6 +163,12 @@ def _empty(rows: int, like: Tensor) -> Tensor:
     """[N, rows] in lanes, N as in `like`."""
     n = like.shape[0]
     return like.new_empty_strided((n, rows), (1, n))
+
+
+def _room(rows: int, like: Tensor, table: Tensor) -> Tensor:
+    """The same, for what a layer with this index makes in every step."""
+    n = like.shape[0]
+    return recurring((table.data_ptr(), rows), n * rows, like.dtype).view(rows, n).t()
 
 
 def _lanes_fake(x: Tensor) -> Tensor:

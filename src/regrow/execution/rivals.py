@@ -66,6 +66,7 @@ def _found(
         n = _seek(grad, x, geometry, active, bound, position, size)
         if n > room:
             room = n
+            del position, size
         elif n < k and bound >= 0:
             want *= max(2.0, _MORE * k / (n + 1))
         else:

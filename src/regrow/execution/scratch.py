@@ -3,46 +3,34 @@
 from __future__ import annotations
 
 import mmap
+import sys
 import weakref
 from bisect import insort
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Hashable
+from ctypes import CDLL
 
 import torch
 from torch import Tensor
 
-HUGE = 1 << 21
-"""Bytes of a huge page: the system clears one in a tenth of the time, and less, that as many small ones take."""
-
-_LEAST, _MOST = 1 << 20, 1 << 29
-"""Bytes of what has a place here; of all there is place for."""
+_LEAST, _PASSING, _MOST = 1 << 20, 1 << 17, 1 << 29
+"""Bytes from which on what lasts, and what passes, has a place here; of all that passes."""
 
 _LINE = 64
 
 
 class Arena:
-    """Memory for what passes, first fit; all of it goes back to the system once nothing of it is in use, or held."""
+    """Memory for what passes, first fit. What has been used once stays: to ask the system for it anew takes longer than
+    most of what is done in it. Released, it goes back once nothing of it is in use."""
 
     def __init__(self) -> None:
         self._memory: memoryview | None = None
         self._taken: list[tuple[int, int]] = []
-        self._holders = 0
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """What passes meanwhile finds the memory that others have left."""
-        self._holders += 1
-        try:
-            yield
-        finally:
-            self._holders -= 1
-            self._settle()
+        self._released = False
 
     def take(self, size: int) -> memoryview | None:
         """So many bytes; None where they do not fit."""
         if self._memory is None:
-            self._memory = _mapped(_MOST + HUGE, huge=True)
-            self._first = -torch.frombuffer(self._memory, dtype=torch.uint8).data_ptr() % HUGE
+            self._memory = _mapped(_MOST)
         start = 0
         for low, high in self._taken:
             if start + size <= low:
@@ -52,17 +40,22 @@ class Arena:
             return None
         block = start, start + size
         insort(self._taken, block)
-        view = self._memory[self._first + start : self._first + start + size]
+        view = self._memory[start : start + size]
         weakref.finalize(view, self._give, block).atexit = False
         return view
+
+    def release(self) -> None:
+        """Give it back to the system, at once or as soon as it can be."""
+        self._released = True
+        self._settle()
 
     def _give(self, block: tuple[int, int]) -> None:
         self._taken.remove(block)
         self._settle()
 
     def _settle(self) -> None:
-        if not self._taken and not self._holders:
-            self._memory = None
+        if self._released and not self._taken:
+            self._memory, self._released = None, False
 
 
 class Pool:
@@ -78,33 +71,65 @@ class Pool:
         weakref.finalize(view, idle.append, memory).atexit = False
         return view
 
-    def release(self) -> None:
-        """Give back to the system what waits: sizes have changed."""
-        self._idle.clear()
+    def release(self, size: int | None = None) -> None:
+        """Give back to the system what waits, of one size or all: they have changed."""
+        if size is None:
+            self._idle.clear()
+        else:
+            self._idle.pop(size, None)
 
 
-def _mapped(size: int, huge: bool = False) -> memoryview:
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if huge:
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return memoryview(memory)
+def _mapped(size: int) -> memoryview:
+    return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 _ARENA, _POOL = Arena(), Pool()
-release, held = _POOL.release, _ARENA.held
+release, vacate = _POOL.release, _ARENA.release
 
 
 def passing(n: int, dtype: torch.dtype) -> Tensor:
     """[n], uninitialised, for what is soon forgotten."""
-    return _tensor(n, dtype, _ARENA)
+    return _tensor(n, dtype, _ARENA, _PASSING)
 
 
 def lasting(n: int, dtype: torch.dtype) -> Tensor:
     """[n], uninitialised, for what stays until the next of its size takes its place."""
-    return _tensor(n, dtype, _POOL)
+    return _tensor(n, dtype, _POOL, _LEAST)
 
 
-def _tensor(n: int, dtype: torch.dtype, source: Arena | Pool) -> Tensor:
+_SIZES: dict[Hashable, int] = {}
+
+
+def recurring(key: Hashable, n: int, dtype: torch.dtype) -> Tensor:
+    """[n], uninitialised, for what comes in every step: it lasts, if the last of this key was as large. Batches of many
+    sizes are the heap's: what waited for each of them would never be needed again."""
+    size, last = n * dtype.itemsize, _SIZES.get(key)
+    if size == last:
+        return lasting(n, dtype)
+    _SIZES[key] = size
+    if last is not None:
+        release(last)
+    return torch.empty(n, dtype=dtype)
+
+
+def lowered(values: Tensor) -> Tensor:
+    """A copy where there is room now: what passes, but not at once, leaves none free below it."""
+    return passing(values.numel(), values.dtype).copy_(values)
+
+
+def housed(values: Tensor) -> Tensor:
+    """A copy that is apart from the heap; themselves, if they are small."""
+    large = values.nbytes >= _LEAST and values.is_cpu
+    return lasting(values.numel(), values.dtype).view(values.shape).copy_(values) if large else values
+
+
+def trim() -> None:
+    """Give back to the system what is free in the heap, where it can be."""
+    if sys.platform == "linux" and hasattr(libc := CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
+
+
+def _tensor(n: int, dtype: torch.dtype, source: Arena | Pool, least: int) -> Tensor:
     size = n * dtype.itemsize
-    view = source.take(size) if size >= _LEAST and hasattr(mmap, "MADV_HUGEPAGE") else None
+    view = source.take(size) if size >= least and hasattr(mmap, "MAP_ANONYMOUS") else None
     return torch.empty(n, dtype=dtype) if view is None else torch.frombuffer(view, dtype=dtype)

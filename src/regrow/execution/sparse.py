@@ -16,6 +16,7 @@ from regrow.core.topology import Topology
 from regrow.execution.optimizers import fresh_state, group_of
 from regrow.execution.parts import Part, locate
 from regrow.execution.passes import Passes
+from regrow.execution.scratch import trim, vacate
 from regrow.execution.sparse_sites import places_of
 from regrow.execution.sparse_weight import SparseWeight
 from regrow.execution.swap import give_back, take_in, take_over
@@ -41,6 +42,7 @@ class SparseBackend:
             for place, state in zip(places, fresh, strict=True)
         }
         self._changed = WeakSet(take_over(model, places))
+        vacate()
 
     def host(self, module: nn.Module) -> None:
         self._changed.update(take_in(module))
@@ -79,6 +81,8 @@ class SparseBackend:
     @torch.no_grad()
     def settle(self) -> None:
         self._passes.step()
+        if sum(weight.house() for weight in self._weights.values()):
+            trim()
         for weight in self._weights.values():
             weight.layer.loaded = None
             if "dense_moment" in self._needs:
@@ -101,6 +105,7 @@ class SparseBackend:
             weight.leave()
         give_back(self._changed)
         self._weights = {}
+        vacate()
 
     @torch.no_grad()
     def _site(self, part: Part, weight: SparseWeight, pattern: Pattern) -> Site:

@@ -18,7 +18,7 @@ from regrow.core.topology import Topology
 from regrow.execution.optimizers import decay_of, first_moment, group_of
 from regrow.execution.parts import Part
 from regrow.execution.passes import Passes
-from regrow.execution.scratch import passing
+from regrow.execution.scratch import housed, lowered, passing
 from regrow.execution.sparse_layer import SparseLayer
 from regrow.execution.sparse_sites import sparse_kind
 from regrow.execution.witness import Witness
@@ -53,7 +53,7 @@ class SparseWeight:
         at = self._cover(topology)
         self.moment: Tensor | None = None
         self._raw: Tensor | None = None  # the gradient as it arrived: before clipping and unscaling
-        self._built = isinstance(layer, SparseLayer)
+        self._built, self._housed = isinstance(layer, SparseLayer), False
         if isinstance(layer, SparseLayer):
             self.layer, self.at = layer, layer.positions().to(at.dtype)
             self._move(at, None)
@@ -161,6 +161,8 @@ class SparseWeight:
         rows = range(row, row + part.shape[0])
         rivals = self.witness.rivals(rows, self._own(part), k) if pattern == UNSTRUCTURED else None
         best = self._by_blocks(part, pattern, rows, k) if rivals is None else _best([Candidates(*rivals)], k)
+        del rivals  # much more than the best, which take its place
+        best = Candidates(lowered(best.position), lowered(best.score))
         reached = bool(best.score.any()) or (self._raw is not None and bool(self._raw.any()))
         return best if reached else None
 
@@ -224,7 +226,7 @@ class SparseWeight:
         else:
             values = loaded.reshape(-1)[at].to(weight)
         self.layer.move(at, values)
-        self.parameter.grad, self.at = None, at
+        self.parameter.grad, self.at, self._housed = None, at, False
         self.forget()
 
     def leave(self) -> None:
@@ -253,6 +255,16 @@ class SparseWeight:
         state = {} if self._optimizer is None else self._optimizer.state.get(self.parameter, {})
         shape = self.parameter.shape
         return {k: v for k, v in state.items() if k in self.fresh and isinstance(v, Tensor) and v.shape == shape}
+
+    def house(self) -> bool:
+        """Once the optimizer has made its state, move it out of the heap, where it would lie between what comes and
+        goes. Was there any to move?"""
+        if self._housed or self._optimizer is None:
+            return False
+        self._housed, state = True, self._state()
+        moved = {key: room for key, value in state.items() if (room := housed(value)) is not value}
+        self._optimizer.state[self.parameter].update(moved)
+        return bool(moved)
 
     def _decay(self) -> float:
         group = None if self._optimizer is None else group_of(self._optimizer, self.parameter)

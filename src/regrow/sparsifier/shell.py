@@ -23,7 +23,6 @@ from regrow.execution import TRAINING
 from regrow.execution.auto import stored, take_up
 from regrow.execution.parts import survey
 from regrow.execution.refuse import refuse_quantised, refuse_signals, step_was_skipped, unwrap_model, unwrap_optimizer
-from regrow.execution.scratch import held
 from regrow.methods.base import Method, describe
 from regrow.sparsifier.closure import run_closure
 from regrow.sparsifier.ranks import check_ranks
@@ -280,7 +279,6 @@ class Sparsifier:
         self._begin_period()
         self._expect()
 
-    @held()
     def _update(self, step: int) -> bool:
         """One topology update, if the backward pass has left what it needs; else an exploration waits for the next."""
         if not self.backend.ready:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from regrow.core import positions, rng
@@ -72,10 +72,13 @@ def drawn(parts: Mapping[str, Part], distribution: Distribution, density: float,
     """A random topology with exactly the distribution's counts, a function of (seed, site name)."""
     shapes = {name: part.shape for name, part in parts.items()}
     count = counts(shapes, distribution(shapes, density))
-    index = {
-        name: positions.sample(part.numel, count[name], rng.generator(seed, 0, name)) for name, part in parts.items()
-    }
+    index = {name: _sample(part.numel, count[name], rng.generator(seed, 0, name)) for name, part in parts.items()}
     return Topology(index, shapes)
+
+
+def _sample(numel: int, n: int, generator: Generator) -> Tensor:
+    found = positions.sample(numel, n, generator)
+    return positions.settled(found, found.dtype)
 
 
 def called(start: Start) -> Start:

@@ -88,29 +88,39 @@ EXPORT int64_t regrow_match(const void *old, int64_t n, const void *fresh, int64
         total += mine;              \
     }
 
+/* This thread's share of: to = the entries of `from` [n] that are flagged. */
+static void keep(const char *from, const uint8_t *flags, int64_t n, int size, char *to, int64_t *total) {
+    const int64_t first = part(n, 0), mine = count(flags + first, part(n, 1) - first);
+    int64_t before = 0;
+    BEFORE(*total, before, mine)
+    regrow_sieve()->only(from + first * size, flags + first, mine, size, to + before * size);
+}
+
+/* And of: to [n] = the next of `from` where flagged, else *rest. */
+static void spread(const char *from, const uint8_t *flags, int64_t n, int size, const void *rest, char *to, int64_t *total) {
+    const int64_t first = part(n, 0), end = part(n, 1), mine = count(flags + first, end - first);
+    int64_t before = 0;
+    BEFORE(*total, before, mine)
+    regrow_sieve()->spread(from + before * size, flags + first, end - first, size, rest, to + first * size);
+}
+
 /* to = the entries of `from` [n] that are flagged, of 2, 4 or 8 bytes. */
 EXPORT void regrow_only(const void *from, const uint8_t *flags, int64_t n, int size, void *to, int threads) {
     int64_t total = 0;
 #pragma omp parallel num_threads(n < ENOUGH ? 1 : threads)
-    {
-        const int64_t first = part(n, 0), mine = count(flags + first, part(n, 1) - first);
-        int64_t before = 0;
-        BEFORE(total, before, mine)
-        regrow_sieve()->only((const char *)from + first * size, flags + first, mine, size, (char *)to + before * size);
-    }
+    keep(from, flags, n, size, to, &total);
 }
 
-/* to [n] = the entries of `from`, one after another where flagged, else *rest. */
-EXPORT void regrow_spread(const void *from, const uint8_t *flags, int64_t n, int size, const void *rest, void *to,
-                          int threads) {
-    int64_t total = 0;
-#pragma omp parallel num_threads(n < ENOUGH ? 1 : threads)
+/* to [m], which may be `from` [n] = those of its entries that stay, one after another where one was known, else *fresh.
+   Works in room for them and 64 bytes. */
+EXPORT void regrow_carry(const void *from, const uint8_t *stays, int64_t n, const uint8_t *known, int64_t m, int size,
+                         const void *fresh, void *to, void *room, int threads) {
+    int64_t kept = 0, taken = 0;
+#pragma omp parallel num_threads(n + m < ENOUGH ? 1 : threads)
     {
-        const int64_t first = part(n, 0), end = part(n, 1), mine = count(flags + first, end - first);
-        int64_t before = 0;
-        BEFORE(total, before, mine)
-        regrow_sieve()->spread((const char *)from + before * size, flags + first, end - first, size, rest,
-                               (char *)to + first * size);
+        keep(from, stays, n, size, room, &kept);
+#pragma omp barrier
+        spread(room, known, m, size, fresh, to, &taken);
     }
 }
 
@@ -140,6 +150,35 @@ INLINE void merge(const void *a, const int64_t *first, const void *b, const int6
     }
 }
 
+/* The same where b is small: what lies between two of its members is copied as a whole. */
+INLINE void insert(const void *a, const int64_t *first, const void *b, const int64_t *second, int wide, void *to,
+                   int64_t *k) {
+    const int64_t size = wide ? 8 : 4;
+    EACH_LANE {
+        int64_t i = first[l], j = second[l];
+        k[l] = i + j;
+        while (i < first[l + 1] || j < second[l + 1]) {
+            int64_t stop = first[l + 1], step = 1;
+            if (j < second[l + 1]) {
+                const int64_t next = get(b, wide, j);
+                while (i + step < stop && get(a, wide, i + step) < next) step *= 2;
+                const int64_t near = i + step / 2, far = i + step < stop ? i + step : stop;
+                stop = i < far ? near + below((const char *)a + near * size, wide, far - near, next) : i;
+            }
+            memcpy((char *)to + k[l] * size, (const char *)a + i * size, (stop - i) * size);
+            k[l] += stop - i;
+            i = stop;
+            if (j < second[l + 1]) {
+                const int64_t next = get(b, wide, j++);
+                put(to, wide, k[l]++, next);
+                i += i < first[l + 1] && get(a, wide, i) == next;
+            }
+        }
+    }
+}
+
+#define FEW 16    /* times smaller is small */
+
 /* to [n + m] = what is in either; returns how many. */
 EXPORT int64_t regrow_union(const void *a, int64_t n, const void *b, int64_t m, int wide, void *to, int threads) {
     const int64_t size = wide ? 8 : 4;
@@ -153,7 +192,9 @@ EXPORT int64_t regrow_union(const void *a, int64_t n, const void *b, int64_t m, 
             i[l] = n * share / shares;
             j[l] = share == 0 ? 0 : share == shares || i[l] == n ? m : below(b, wide, m, get(a, wide, i[l]));
         }
-        if (wide) merge(a, i, b, j, 1, to, k);
+        if (m < n / FEW && wide) insert(a, i, b, j, 1, to, k);
+        else if (m < n / FEW) insert(a, i, b, j, 0, to, k);
+        else if (wide) merge(a, i, b, j, 1, to, k);
         else merge(a, i, b, j, 0, to, k);
         IN_TURN EACH_LANE {    /* what was in both has left gaps */
             const int64_t start = i[l] + j[l], count = k[l] - start;
@@ -205,8 +246,9 @@ EXPORT void regrow_absent(const void *set, int64_t n, const void *ranks, int64_t
     }
 }
 
-/* Is each higher than the one before? */
-EXPORT int regrow_ascend(const void *at, int64_t n, int wide, int threads) {
+/* Is each higher than the one before, and all in 0 .. numel - 1? */
+EXPORT int regrow_ascend(const void *at, int64_t n, int wide, int64_t numel, int threads) {
+    if (n && (get(at, wide, 0) < 0 || get(at, wide, n - 1) >= numel)) return 0;
     int falls = 0;
 #pragma omp parallel num_threads(n < ENOUGH ? 1 : threads) reduction(| : falls)
     {
@@ -278,52 +320,91 @@ EXPORT void regrow_list(const uint64_t *bits, int64_t words, int wide, void *to,
 
 #define MOST 12    /* bits of a digit */
 
-INLINE int64_t distinct(void *at, int64_t n, int wide, int rounds, int bits, void *room, int64_t *counts, int threads) {
+/* Sorts `at` [n] by digits, from the lowest on, in an even number of rounds. Works in room [n]. */
+INLINE void sort(void *at, int64_t n, int wide, int rounds, int bits, void *room, int64_t *counts) {
     const int64_t digits = (int64_t)1 << bits;
-#pragma omp parallel num_threads(threads)
-    {
-        const int64_t first = part(n, 0), end = part(n, 1), all = omp_get_num_threads();
-        int64_t *mine = counts + omp_get_thread_num() * digits;
-        for (int round = 0; round < rounds; round++) {
-            const void *from = round % 2 ? room : at;
-            void *to = round % 2 ? at : room;
-            memset(mine, 0, digits * sizeof *mine);
-            for (int64_t k = first; k < end; k++) mine[get(from, wide, k) >> round * bits & (digits - 1)]++;
-#pragma omp barrier
-#pragma omp single
-            for (int64_t digit = 0, total = 0; digit < digits; digit++)
-                for (int64_t t = 0; t < all; t++) {    /* a count becomes the place of the thread's first one */
-                    const int64_t here = counts[t * digits + digit];
-                    counts[t * digits + digit] = total;
-                    total += here;
-                }
-            for (int64_t k = first; k < end; k++) {
-                const int64_t position = get(from, wide, k);
-                put(to, wide, mine[position >> round * bits & (digits - 1)]++, position);
-            }
-#pragma omp barrier
+    for (int round = 0; round < rounds; round++) {
+        const void *from = round % 2 ? room : at;
+        void *to = round % 2 ? at : room;
+        memset(counts, 0, digits * sizeof *counts);
+        for (int64_t k = 0; k < n; k++) counts[get(from, wide, k) >> round * bits & (digits - 1)]++;
+        for (int64_t digit = 0, total = 0; digit < digits; digit++) {    /* a count becomes the place of the first one */
+            const int64_t here = counts[digit];
+            counts[digit] = total;
+            total += here;
+        }
+        for (int64_t k = 0; k < n; k++) {
+            const int64_t position = get(from, wide, k);
+            put(to, wide, counts[position >> round * bits & (digits - 1)]++, position);
         }
     }
+}
+
+/* to = those of `at` [n], which ascend, each once; returns how many. May be done in place. */
+INLINE int64_t once(const void *at, int64_t n, int wide, void *to) {
     int64_t kept = 0;
     for (int64_t k = 0; k < n; k++) {
         const int64_t position = get(at, wide, k);
-        put(at, wide, kept, position);
+        put(to, wide, kept, position);
         kept += k + 1 == n || position != get(at, wide, k + 1);
     }
     return kept;
 }
 
-/* Sorts `at` [n], none of which is negative, by digits, from the lowest on, and drops what repeats. Returns how many
-   are left; -1: there is no memory. Works in room [n]. */
-EXPORT int64_t regrow_distinct(void *at, int64_t n, int wide, int64_t largest, void *room, int threads) {
+/* How many of `at` [n] are lower than this one. */
+INLINE int64_t lower(const void *at, int64_t n, int wide, int64_t bound) {
+    int64_t found = 0;
+    if (wide)
+        for (int64_t k = 0; k < n; k++) found += get(at, 1, k) < bound;
+    else
+        for (int64_t k = 0; k < n; k++) found += ((const int32_t *)at)[k] < (int32_t)bound;
+    return found;
+}
+
+/* to [count] = those of `at` from `first` to before `last`. */
+INLINE void between(const void *at, int wide, int64_t first, int64_t last, int64_t count, void *to) {
+    for (int64_t k = 0, found = 0; found < count; k++) {
+        const int64_t position = get(at, wide, k);
+        put(to, wide, found, position);
+        found += (position >= first) & (position < last);
+    }
+}
+
+/* Each thread sorts what lies in its share of the range, so that no two write to one place. */
+INLINE int64_t distinct(void *at, int64_t n, int wide, int64_t largest, void *room, int64_t *counts, int threads) {
+    const int64_t size = wide ? 8 : 4;
     int length = 1;
     while (length < 63 && largest >> length) length++;
     const int rounds = 2 * ((length + 2 * MOST - 1) / (2 * MOST)), bits = (length + rounds - 1) / rounds;
+    int64_t kept = 0;
+#pragma omp parallel num_threads(threads)
+    {
+        const int64_t me = omp_get_thread_num(), all = omp_get_num_threads(), each = largest / all + 1;
+        const int64_t begin = me ? lower(at, n, wide, me * each) : 0;
+        const int64_t end = me + 1 < all ? lower(at, n, wide, (me + 1) * each) : n;
+        char *mine = (char *)at + begin * size, *other = (char *)room + begin * size;
+        if (all > 1) {
+            between(at, wide, me * each, me + 1 < all ? (me + 1) * each : INT64_MAX, end - begin, other);
+#pragma omp barrier
+            sort(other, end - begin, wide, rounds, bits, mine, counts + (me << MOST));
+        } else sort(mine, n, wide, rounds, bits, other, counts);
+        const int64_t some = once(all > 1 ? other : mine, end - begin, wide, mine);
+        IN_TURN {
+            memmove((char *)at + kept * size, mine, some * size);
+            kept += some;
+        }
+    }
+    return kept;
+}
+
+/* Sorts `at` [n], none of which is negative, and drops what repeats. Returns how many are left; -1: there is no memory.
+   Works in room [n]. */
+EXPORT int64_t regrow_distinct(void *at, int64_t n, int wide, int64_t largest, void *room, int threads) {
     if (n < ENOUGH) threads = 1;
-    int64_t *counts = malloc(((size_t)threads << bits) * sizeof *counts);
+    int64_t *counts = malloc(((size_t)threads << MOST) * sizeof *counts);
     if (!counts) return -1;
-    const int64_t kept = wide ? distinct(at, n, 1, rounds, bits, room, counts, threads)
-                              : distinct(at, n, 0, rounds, bits, room, counts, threads);
+    const int64_t kept = wide ? distinct(at, n, 1, largest, room, counts, threads)
+                              : distinct(at, n, 0, largest, room, counts, threads);
     free(counts);
     return kept;
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -48,9 +49,10 @@ class Watch:
         sparsifier.backend.commit = self.commit  # type: ignore[method-assign]
         optimizer.register_step_post_hook(lambda *_: self.after_step())
 
-    def commit(self, new: Topology, **options: Any) -> None:
+    def commit(self, new: Topology, **options: Any) -> Mapping[str, torch.Tensor]:
         old, before = self.sparsifier.topology, self._values()
-        self._commit(new, **options)
+        born = {name: at.clone() for name, at in self._commit(new, **options).items()}
+        assert Topology(born, new.shapes) == new - old
         self.updates += 1
         assert self.sparsifier.topology == new
         self._check_budget(old, new)
@@ -60,6 +62,7 @@ class Watch:
             for key, value in after[name].items():
                 assert torch.equal(value[survived], before[name][key][survived]), (name, key)
                 assert (value[grown] == self._fresh(key)).all(), (name, key)
+        return born
 
     def after_step(self) -> None:
         for name, values in self._values().items():

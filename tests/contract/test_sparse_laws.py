@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
 from backends import BACKENDS, Run, fresh, held, start
-from torch import nn
+from torch import Tensor, nn
 from zoo import (
     ACROSS_LAYERS,
     EVERY,
@@ -43,9 +44,10 @@ class Watch:
         self._commit = run[2].backend.commit
         run[2].backend.commit = self.commit  # type: ignore[method-assign]
 
-    def commit(self, new: Topology, **options: Any) -> None:
+    def commit(self, new: Topology, **options: Any) -> Mapping[str, Tensor]:
         old, before = self.run[2].topology, {name: held(self.run, name) for name in new}
-        self._commit(new, **options)
+        born = {name: at.clone() for name, at in self._commit(new, **options).items()}
+        assert Topology(born, new.shapes) == new - old
         self.updates += 1
         assert self.run[2].topology == new
         assert new.nnz == weights_due(self.run[2], self.first.nnz)
@@ -57,6 +59,7 @@ class Watch:
             for key, value in after.items():
                 assert torch.equal(value[survived], before[name][key][survived]), (name, key)
                 assert (value[grown] == fresh(self.run[1], key)).all(), (name, key)
+        return born
 
 
 def go(method: str, kind: str, variant: str = "plain", **options: Any) -> Watch:

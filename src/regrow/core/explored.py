@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from regrow.core import bits, positions
@@ -19,7 +21,7 @@ class Explored:
         self._nnz = dict.fromkeys(topology, 0)
         self._listed: dict[str, Tensor] = {}
         self._tables: dict[str, Tensor] = {}
-        self.add(topology)
+        self.add({name: topology.index(name) for name in topology})
 
     @property
     def density(self) -> float:
@@ -37,10 +39,9 @@ class Explored:
             return self._listed[name]
         return bits.listed(self._tables[name], self._nnz[name], positions.dtype_for(self._numel[name]))
 
-    def add(self, topology: Topology) -> None:
-        """These too exist now."""
-        for name in topology:
-            at = topology.index(name)
+    def add(self, born: Mapping[str, Tensor]) -> None:
+        """These exist now: by site, ascending positions."""
+        for name, at in born.items():
             if name in self._tables:
                 self._mark(name, at)
             else:

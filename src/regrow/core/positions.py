@@ -112,13 +112,15 @@ def contains(positions: Tensor, queries: Tensor) -> Tensor:
 
 
 def difference(a: Tensor, b: Tensor) -> Tensor:
-    """The positions of `a` that are not in `b`."""
-    return a[where(~contains(b, a))]
+    """The positions of `a` that are not in `b`, for a moment."""
+    sets = match(b, a)
+    return only(a, ~sets.known, a.numel() - sets.both)
 
 
 def intersection(a: Tensor, b: Tensor) -> Tensor:
-    """The positions in both."""
-    return a[where(contains(b, a))]
+    """The positions in both, for a moment."""
+    sets = match(b, a)
+    return only(a, sets.known, sets.both)
 
 
 @may_be_faster

@@ -142,6 +142,11 @@ class Topology(Mapping[str, Tensor]):
     def __sub__(self, other: Topology) -> Topology:
         return self._combine(other, positions.difference)
 
+    def since(self, old: Topology) -> dict[str, Tensor]:
+        """Positions that exist here and not in `old`, by site."""
+        self._check_sites(old)
+        return {name: positions.difference(at, old._index[name].to(at.device)) for name, at in self._index.items()}
+
     def replaced(self, other: Topology) -> Topology:
         """With the sites of `other`, which are some of its own, in their place."""
         if len(other) == len(self):

@@ -149,13 +149,13 @@ class AutoBackend:
         for part in self._parts:
             part.mask_grads()
 
-    def commit(self, topology: Topology, reborn: Mapping[str, Tensor] | None = None) -> int:
-        new = 0
+    def commit(self, topology: Topology, reborn: Mapping[str, Tensor] | None = None) -> Mapping[str, Tensor]:
+        born: dict[str, Tensor] = {}
         for part in self._parts:
             again = {name: at for name, at in (reborn or {}).items() if name in part.topology}
-            new += part.commit(trial.part_of(topology, part.topology.keys()), again)
+            born |= part.commit(trial.part_of(topology, part.topology.keys()), again)
         self.topology = topology
-        return new
+        return born
 
     def project(self) -> None:
         for part in self._parts:

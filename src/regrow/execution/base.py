@@ -45,9 +45,9 @@ class Backend(Protocol):
     def mask_grads(self) -> None:
         """Clear gradients outside the topology (they are, but for `autograd.grad` and gradients assigned by hand)."""
 
-    def commit(self, topology: Topology, reborn: Mapping[str, Tensor] | None = None) -> int:
-        """Move to a new topology: how many weights did not exist before. What is dropped and grown at once keeps value
-        and state, unless in `reborn`."""
+    def commit(self, topology: Topology, reborn: Mapping[str, Tensor] | None = None) -> Mapping[str, Tensor]:
+        """Move to a new topology: the positions, by site, that did not exist before, for a moment. What is dropped and
+        grown at once keeps value and state, unless in `reborn`."""
 
     def project(self) -> None:
         """Re-impose the topology on the weights."""

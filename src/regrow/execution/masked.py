@@ -69,8 +69,8 @@ class MaskedBackend:
             weight.mask_grad()
 
     @torch.no_grad()
-    def commit(self, topology: Topology, reborn: Mapping[str, Tensor] | None = None) -> int:
-        new = topology.nnz - topology.common(self.topology)
+    def commit(self, topology: Topology, reborn: Mapping[str, Tensor] | None = None) -> Mapping[str, Tensor]:
+        born = topology.since(self.topology)
         old = [weight.mask for weight in self._weights]
         self.restore(topology, self.buffers())
         for weight, before in zip(self._weights, old, strict=True):
@@ -80,7 +80,7 @@ class MaskedBackend:
             weight.mask_grad()
             for key, value in self._state(parameter).items():
                 staying.keep(value, rest=self._fresh[id(parameter)][key])
-        return new
+        return born
 
     @torch.no_grad()
     def project(self) -> None:

@@ -8,6 +8,7 @@ import weakref
 from bisect import insort
 from collections.abc import Hashable
 from ctypes import CDLL
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ class Arena:
     def __init__(self) -> None:
         self._memory: memoryview | None = None
         self._taken: list[tuple[int, int]] = []
+        self._views: dict[tuple[int, int], weakref.ref[memoryview]] = {}
         self._released = False
 
     def take(self, size: int) -> memoryview | None:
@@ -41,7 +43,7 @@ class Arena:
         block = start, start + size
         insort(self._taken, block)
         view = self._memory[start : start + size]
-        weakref.finalize(view, self._give, block).atexit = False
+        self._views[block] = weakref.ref(view, partial(self._give, block))
         return view
 
     def release(self) -> None:
@@ -49,7 +51,8 @@ class Arena:
         self._released = True
         self._settle()
 
-    def _give(self, block: tuple[int, int]) -> None:
+    def _give(self, block: tuple[int, int], _: object) -> None:
+        del self._views[block]
         self._taken.remove(block)
         self._settle()
 

@@ -70,10 +70,12 @@ class SparseBackend:
         """None exist outside the topology."""
 
     @torch.no_grad()
-    def commit(self, topology: Topology, reborn: Mapping[str, Tensor] | None = None) -> int:
-        new = sum(weight.move(topology, reborn or {}) for weight in self._weights.values())
+    def commit(self, topology: Topology, reborn: Mapping[str, Tensor] | None = None) -> Mapping[str, Tensor]:
+        born: dict[str, Tensor] = {}
+        for weight in self._weights.values():
+            born |= weight.move(topology, reborn or {})
         self.topology = topology
-        return new
+        return born
 
     def project(self) -> None:
         """No weights exist outside the topology."""

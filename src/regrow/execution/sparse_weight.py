@@ -196,16 +196,20 @@ class SparseWeight:
             self.moment = dense if self.moment is None else self.moment * self._decay() + dense
         self.forget()
 
-    def move(self, topology: Topology, reborn: Mapping[str, Tensor]) -> int:
-        """To another topology: what stays keeps value and state, births start at zero and fresh. How many are new."""
+    def move(self, topology: Topology, reborn: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """To another topology: what stays keeps value and state, births start at zero, fresh. By site, what is new."""
         again = [reborn[part.name] + part.start for part in self.parts if part.name in reborn]
-        return self._move(self._cover(topology), torch.cat(again) if again else None)
+        born = self._move(self._cover(topology), torch.cat(again) if again else None)
+        if self.parts[0].numel == self.numel:
+            return {self.parts[0].name: born}
+        return {part.name: _inside(born, part) for part in self.parts}
 
-    def _move(self, at: Tensor, reborn: Tensor | None) -> int:
+    def _move(self, at: Tensor, reborn: Tensor | None) -> Tensor:
         match = positions.match(self.at, at)
         new = at.numel() - match.both
+        born = positions.only(at, ~match.known, new)
         if reborn is None and new == 0 and at.numel() == self.at.numel():
-            return 0
+            return born
         if reborn is not None:
             match = match.without(reborn, self.at, at)
 
@@ -214,7 +218,7 @@ class SparseWeight:
 
         self._carry(change, lambda: self.layer.move(at, change(self.parameter.detach(), 0.0)))
         self.at = at
-        return new
+        return born
 
     def adopt(self, topology: Topology) -> None:
         """The topology of a checkpoint, whose optimizer state the caller loads."""
@@ -269,6 +273,12 @@ class SparseWeight:
     def _decay(self) -> float:
         group = None if self._optimizer is None else group_of(self._optimizer, self.parameter)
         return decay_of(group or {})
+
+
+def _inside(at: Tensor, part: Part) -> Tensor:
+    """Those of ascending positions that are the part's, counted from its start."""
+    low, high = torch.searchsorted(at, torch.tensor([part.start, part.start + part.numel], dtype=at.dtype)).tolist()
+    return at[low:high] - part.start
 
 
 def _best(found: list[Candidates], k: int) -> Candidates:

@@ -287,8 +287,10 @@ class Sparsifier:
         sites = {name: self._equipped(site, step) for name, site in self._moving().items()}
         new = old.replaced(self.method.update(sites, self._agenda.clock(step), self._fraction(step)))
         self._tally.count(old, step)
-        self._exploration, self.last_update = None, {"step": step, "grown": self.backend.commit(new), "nnz": new.nnz}
-        self._explored.add(self.topology)
+        born = self.backend.commit(new)
+        self._explored.add(born)
+        self._exploration = None
+        self.last_update = {"step": step, "grown": sum(at.numel() for at in born.values()), "nnz": new.nnz}
         check_ranks(self.topology, self.step)
         return True
 

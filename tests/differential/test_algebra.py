@@ -130,6 +130,17 @@ def test_order() -> None:
             assert plainly(positions.ascend, positions_, numel) is right
 
 
+@pytest.mark.parametrize("places", [1, 2, 1000, 2**24, 2**24 + 1, 2**28 - 1, 2**28])
+def test_draws_are_those_of_torch(places: int) -> None:
+    one, other = (Generator().manual_seed(places) for _ in range(2))
+    for n in (5000, 1, 4096, 40_001):
+        ours, plain = positions.draws(places, n, one), plainly(positions.draws, places, n, other)
+        assert torch.equal(ours, plain)
+        assert ours.dtype == plain.dtype
+        assert torch.equal(one.get_state(), other.get_state())
+    assert (algebra.draws(places, 5000, one) is NotImplemented) == (places == 2**28)
+
+
 @pytest.mark.parametrize("places", [1, 2, 100, 4096, 4097, 10**6, 2**24, 2**24 + 1, 2**40, 2**63 - 1])
 @pytest.mark.parametrize("n", [0, 1, 2, 1000, 40_000])
 def test_distinct_draws(places: int, n: int) -> None:

@@ -178,12 +178,14 @@ def sample(numel: int, n: int, generator: Generator) -> Tensor:
         raise ValueError(f"cannot sample {n} of {numel} positions")
     if 4 * n >= numel:
         return distinct(torch.randperm(numel, generator=generator)[:n].to(dtype_for(numel)))
-    found = distinct(_draws(numel, n, generator))
+    found = distinct(draws(numel, n, generator))
     while found.numel() < n:  # the first n distinct draws of a uniform stream are a uniform n-subset
-        more = distinct(_draws(numel, n - found.numel(), generator))
+        more = distinct(draws(numel, n - found.numel(), generator))
         found = union(found, more, room(found.numel() + more.numel(), found.dtype, found.device))
     return found
 
 
-def _draws(numel: int, n: int, generator: Generator) -> Tensor:
+@may_be_faster
+def draws(numel: int, n: int, generator: Generator) -> Tensor:
+    """n numbers of range(numel)."""
     return torch.randint(numel, (n,), generator=generator, out=room(n, dtype_for(numel), generator.device))

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from regrow.core.positions import Match
 from regrow.execution import native, scratch
@@ -89,6 +89,36 @@ def union(a: Tensor, b: Tensor, into: Tensor | None = None) -> Result:
     return both if total == both.numel() else both[:total].clone() if into is None else both[:total]
 
 
+_MANY = 4096
+"""Draws from which on it pays to take torch's generator over and give it back."""
+
+_SINGLE = 1 << 28
+"""Numbers up to which torch draws 32 bits for one, in all its versions."""
+
+
+def draws(numel: int, n: int, generator: Generator) -> Result:
+    if n < _MANY or numel >= _SINGLE or not _serves() or not _as_known():
+        return NotImplemented
+    return _drawn(numel, n, generator)
+
+
+def _drawn(numel: int, n: int, generator: Generator) -> Tensor:
+    found, state = scratch.passing(n, torch.int32), generator.get_state()
+    native.call("draws", state, numel, n, found, torch.get_num_threads())
+    generator.set_state(state)
+    return found
+
+
+@cache
+def _as_known() -> bool:
+    """Does torch keep and use its generator's state as the kernel does?"""
+    one, other = (Generator().manual_seed(1) for _ in range(2))
+    if one.get_state().numel() != 5056:
+        return False
+    same = [torch.equal(_drawn(1000, n, one), torch.randint(1000, (n,), generator=other).int()) for n in (1, 700, 624)]
+    return all(same) and torch.equal(one.get_state(), other.get_state())
+
+
 def ascend(positions: Tensor, numel: int) -> Result:
     if not _serves(positions) or positions.dtype not in (torch.int32, torch.int64):
         return NotImplemented
@@ -153,22 +183,6 @@ def _wide(positions: Tensor) -> bool:
     return positions.dtype is torch.int64
 
 
-KERNELS = {
-    f.__name__: f
-    for f in (
-        ascend,
-        room,
-        lasting,
-        match,
-        contains,
-        only,
-        carry,
-        union,
-        distinct,
-        absent,
-        mark,
-        listed,
-        highest,
-        rivals,
-    )
-}
+_MEMORY, _DRAWN = (room, lasting), (draws, distinct, absent)
+_SETS, _CHOSEN = (ascend, match, contains, only, carry, union, mark, listed), (highest, rivals)
+KERNELS = {f.__name__: f for f in (*_MEMORY, *_DRAWN, *_SETS, *_CHOSEN)}

@@ -280,6 +280,7 @@ def _find() -> CDLL | None:
     library.regrow_match.argtypes = [at, long, at, long, c_int, at, at, c_int]
     library.regrow_union.argtypes = [at, long, at, long, c_int, at, c_int]
     library.regrow_absent.argtypes = [at, long, at, long, c_int, c_int, at, c_int]
+    library.regrow_draws.argtypes = [at, long, long, at, c_int]
     library.regrow_ascend.argtypes = [at, long, c_int, long, c_int]
     library.regrow_only.argtypes = [at, at, long, c_int, at, c_int]
     library.regrow_carry.argtypes = [at, at, long, at, long, c_int, at, at, at, c_int]

@@ -9,11 +9,11 @@
 
 INLINE void by_rows(const void *positions, int wide, int64_t first, int64_t end, int64_t width, int32_t *pointers,
                     int narrow, void *columns, int32_t *counts) {
-    int64_t row = first ? get(positions, wide, first - 1) / width : 0;
+    int64_t row = first ? get(positions, wide, first - 1) / width : 0, begin = row * width;
     for (int64_t k = first; k < end; k++) {
         const int64_t at = get(positions, wide, k);
-        while (at >= (row + 1) * width) pointers[++row] = k;
-        const int32_t column = at - row * width;
+        for (; at >= begin + width; begin += width) pointers[++row] = k;
+        const int32_t column = at - begin;
         if (narrow) ((uint16_t *)columns)[k] = column;
         else ((int32_t *)columns)[k] = column;
         counts[column]++;

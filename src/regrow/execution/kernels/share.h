@@ -15,6 +15,10 @@ static inline int omp_get_num_threads(void) { return 1; }
 #define INLINE static inline __attribute__((always_inline))
 #define ENOUGH 16384    /* entries below which a second thread costs more than it brings */
 
+/* Where a step waits for the one before, a thread goes through LANES shares of its work at once, a step of each in turn. */
+#define LANES 4
+#define EACH_LANE for (int l = 0; l < LANES; l++)
+
 /* Where the work on n entries begins for this thread; with `next` = 1 for the one after it: where this one's ends. */
 INLINE int64_t part(int64_t n, int next) { return n * (omp_get_thread_num() + next) / omp_get_num_threads(); }
 

@@ -12,6 +12,9 @@ torch.library.define("regrow::product", "(Tensor a, Tensor b) -> Tensor")
 
 _ONEDNN: bool = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
 
+_ENOUGH = 2**23
+"""Products in a product of matrices, below which an operator of our own costs more than oneDNN gains."""
+
 
 def is_pointwise(layer: nn.Conv2d) -> bool:
     """Is it a matrix at every pixel: 1x1, in one group, with nothing laid around the image?"""
@@ -43,7 +46,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _affine(weight: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
     """W x + b, [out, n] of x [in, n]."""
-    if torch.is_autocast_enabled("cpu") or not (x.dtype is weight.dtype is torch.float32 and x.is_cpu and _ONEDNN):
+    small = weight.numel() * x.shape[1] < _ENOUGH
+    plain = x.dtype is weight.dtype is torch.float32 and x.is_cpu and not torch.is_autocast_enabled("cpu")
+    if small or not (plain and _ONEDNN):
         return weight @ x if bias is None else torch.addmm(bias[:, None], weight, x)
     y: Tensor = torch.ops.regrow.product(weight, x)
     return y if bias is None else y + bias[:, None]

@@ -16,7 +16,7 @@ from regrow.core.errors import RegrowError
 from regrow.execution import native, reference
 from regrow.execution.index import Index
 from regrow.execution.once import once
-from regrow.execution.scratch import lasting, recurring
+from regrow.execution.scratch import LEAST, lasting, recurring
 
 torch.library.define("regrow::lanes", "(Tensor x) -> Tensor")
 torch.library.define(
@@ -168,6 +168,8 @@ def _empty(rows: int, like: Tensor) -> Tensor:
 def _room(rows: int, like: Tensor, table: Tensor) -> Tensor:
     """The same, for what a layer with this index makes in every step."""
     n = like.shape[0]
+    if n * rows * like.dtype.itemsize < LEAST:
+        return _empty(rows, like)
     return recurring((table.data_ptr(), rows), n * rows, like.dtype).view(rows, n).t()
 
 

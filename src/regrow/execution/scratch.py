@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-_LEAST, _PASSING, _MOST = 1 << 20, 1 << 17, 1 << 29
+LEAST, _PASSING, _MOST = 1 << 20, 1 << 17, 1 << 29
 """Bytes from which on what lasts, and what passes, has a place here; of all that passes."""
 
 _LINE = 64
@@ -97,7 +97,7 @@ def passing(n: int, dtype: torch.dtype) -> Tensor:
 
 def lasting(n: int, dtype: torch.dtype) -> Tensor:
     """[n], uninitialised, for what stays until the next of its size takes its place."""
-    return _tensor(n, dtype, _POOL, _LEAST)
+    return _tensor(n, dtype, _POOL, LEAST)
 
 
 _SIZES: dict[Hashable, int] = {}
@@ -122,7 +122,7 @@ def lowered(values: Tensor) -> Tensor:
 
 def housed(values: Tensor) -> Tensor:
     """A copy that is apart from the heap; themselves, if they are small."""
-    large = values.nbytes >= _LEAST and values.is_cpu
+    large = values.nbytes >= LEAST and values.is_cpu
     return lasting(values.numel(), values.dtype).view(values.shape).copy_(values) if large else values
 
 

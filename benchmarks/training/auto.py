@@ -126,7 +126,7 @@ def measure(names: Iterable[str], densities: Iterable[int], rounds: int, again: 
 
 if __name__ == "__main__":
     parser = ArgumentParser(prog="python -m benchmarks.training.auto")
-    parser.add_argument("networks", nargs="*", default=[*CASES], choices=[*CASES, []])
+    parser.add_argument("networks", nargs="*", default=[], choices=[*CASES, []])
     parser.add_argument("--density", nargs="+", type=int, default=[*DENSITIES])
     parser.add_argument("--threads", nargs="+", type=int, default=[2])
     parser.add_argument("--rounds", type=int, default=5)
@@ -134,4 +134,4 @@ if __name__ == "__main__":
     chosen = parser.parse_args()
     for threads in chosen.threads:
         torch.set_num_threads(threads)
-        measure(chosen.networks, chosen.density, chosen.rounds, chosen.again)
+        measure(chosen.networks or [*CASES], chosen.density, chosen.rounds, chosen.again)

@@ -243,10 +243,10 @@ def one(name: str, sparsity: int) -> Comparison:
 
 if __name__ == "__main__":
     parser = ArgumentParser(prog="python -m benchmarks.training.networks")
-    parser.add_argument("cells", nargs="*", default=CELLS, choices=[*CELLS, []])
+    parser.add_argument("cells", nargs="*", default=[], choices=[*CELLS, []])
     parser.add_argument("--sparsity", nargs="+", type=int, default=[90, 95, 98])
     parser.add_argument("--threads", nargs="+", type=int, default=[2, 1])
     chosen = parser.parse_args()
     for threads in chosen.threads:
         torch.set_num_threads(threads)
-        measure(chosen.cells, chosen.sparsity)
+        measure(chosen.cells or CELLS, chosen.sparsity)

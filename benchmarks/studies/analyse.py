@@ -128,7 +128,8 @@ def _claim_row(verdict: Verdict) -> Iterable[str]:
 
 def _cell_row(study: Study, cell: str, measures: Sequence[str], results: Results) -> Iterable[str]:
     recipe, runs = study.recipe(cell), _runs(study, cell, results)
-    settings = f"{len(runs)}", f"{1 - (recipe.density or 1):.0%}", f"{recipe.batch_size}"
+    density = runs[0]["density"] if runs else recipe.density or 1  # a ticket brings its own
+    settings = f"{len(runs)}", f"{1 - density:.0%}", f"{recipe.batch_size}"
     if not runs:
         return cell, *settings, *[""] * (len(measures) + 4)
     numbers = (_mean(runs, key) for key in measures)

@@ -61,6 +61,7 @@ def made_up(scripts: Any, home: Path, accuracy: dict[str, list[float]], explored
         for seed, value in enumerate(values):
             line = {"cell": cell, "seed": seed, "recipe": study.fingerprint(cell), "test_accuracy": value}
             line |= {"test_nll": 0.5, "exploration_rate": explored[cell], "steps": 40, "core_seconds": 1800.0}
+            line |= {"density": 1.0 if cell == "dense" else 0.25}  # a ticket's own, as of lotteries
             line |= {"commit": "c0ffee", "dirty": False}
             line["environment"] = {"torch": "2", "instruction set": "AVX", "cpu": "a CPU"}
             scripts.study.add(home, line)
@@ -219,6 +220,7 @@ def test_a_partial_report_says_what_is_missing(
     assert "Missing secondary runs: static." in text
     assert "| sparse beats dense | 1 of 2 |  | 0 |  |  | incomplete |" in text
     assert "| dense | 2 | 0% | 64 | 40 | 90.50 ± 6.35 | 0.5000 | 1.000 | 1800 |" in text
+    assert "| sparse | 1 | 75% | 64 | 40 |" in text
     assert "1.50 core-hours" in capsys.readouterr().out
     assert not (home / "figure.svg").exists()
 

@@ -75,8 +75,9 @@ def dense_together(hidden: tuple[int, ...], shape: tuple[int, ...], batch: int) 
     x = torch.randn(batch, *shape)
     tickets = [ticket(build(), 0.8, seed) for seed in range(3)]
     turn = InTurn([each.apply(build()) for each in tickets])
+    calls = 80_000_000 // hidden[0] ** 2  # tens of milliseconds a turn
     name = f"three dense members, MLP {shape[-1] ** 2 * shape[0]}-{'-'.join(map(str, hidden))}-10, batch {batch}"
-    return paired(name, task_of(Ensemble(build(), tickets), x), task_of(turn, x), 1 / TOGETHER, rounds=21, calls=5)
+    return paired(name, task_of(Ensemble(build(), tickets), x), task_of(turn, x), 1 / TOGETHER, rounds=21, calls=calls)
 
 
 def compare() -> list[Comparison]:

@@ -184,6 +184,27 @@ def test_an_ensemble_is_its_tickets(backend: str, size: int) -> None:
     torch.testing.assert_close(weighted(x), 0.25 * each(tickets, x)[0] + 0.75 * each(tickets, x)[2])
 
 
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("size", [1, 2])
+def test_few_samples_are_the_same_for_any_number_of_threads(
+    threads: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks of rows of 40 divide among them, those of 5 do not."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(36, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 5))
+
+    tickets = [Ticket(build().state_dict(), Topology({}, {})) for _ in range(3)]
+    x, _ = batch(9, size)
+    with torch.no_grad():
+        expected = torch.stack([ticket.apply(build())(x) for ticket in tickets])
+        ensemble = Ensemble(build(), tickets)
+        for _ in range(2):
+            torch.testing.assert_close(ensemble.logits(x), expected)
+        assert "one pass" in ensemble.note
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gradients_pass_an_ensemble(backend: str) -> None:
     tickets = [trained(seed) for seed in range(3)]

@@ -20,6 +20,6 @@ from regrow.execution import native
 native.files = lambda package: Path(sys.argv[1])
 assert native.available() != ("reference",)
 without = "tests/differential/test_kernels.py::test_without_the_library_plain_torch_runs_and_says_so_once"
-tests = [f"tests/differential/test_{name}.py" for name in ("kernels", "ops", "algebra", "mask_kernel", "rivals", "filters")]
+tests = [f"tests/differential/test_{name}.py" for name in ("kernels", "ops", "algebra", "mask_kernel", "rivals", "filters", "pool")]
 sys.exit(pytest.main([*tests, "--deselect", without]))
 EOF

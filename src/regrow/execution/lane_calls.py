@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from regrow.execution import images
-from regrow.execution.lane_layers import group_norm, sideways
+from regrow.execution.lane_layers import group_norm, max_pool, sideways
 from regrow.execution.lane_norms import in_image_lanes, serves
 from regrow.execution.stand_in import stand_in
 
@@ -96,8 +96,8 @@ def _mean(call: Call, input: Tensor, dim: Any = None, keepdim: bool = False, **r
 
 _HOW: dict[Call, Call] = {
     **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), _joined),
-    **dict.fromkeys((functional.max_pool2d, functional.avg_pool2d, functional.adaptive_avg_pool2d), _by_image),
-    functional.interpolate: _by_image,
+    **dict.fromkeys((functional.avg_pool2d, functional.adaptive_avg_pool2d, functional.interpolate), _by_image),
+    functional.max_pool2d: max_pool,
     functional.batch_norm: _batch_norm,
     functional.group_norm: _group_norm,
     **dict.fromkeys((torch.mean, Tensor.mean), _mean),

@@ -10,13 +10,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import max_pool2d
 from torch.utils._pytree import tree_map
 
-from regrow.execution import dense, groups, images, native
+from regrow.execution import dense, groups, images, native, pool_ops
 from regrow.execution.lane_norms import in_image_lanes, serves
 from regrow.execution.norm_ops import layer_norm
 from regrow.execution.sparse_conv import convolved
 from regrow.execution.stand_in import stand_in
+
+Size = int | Sequence[int]
 
 
 def sideways(call: Callable[[Tensor], Any], x: Tensor) -> Any:
@@ -25,10 +28,37 @@ def sideways(call: Callable[[Tensor], Any], x: Tensor) -> Any:
     return tree_map(lambda y: y.transpose(0, 1), call(x.transpose(0, 1))) if in_image_lanes(x) else call(x)
 
 
+def max_pool(
+    call: Callable[..., Any],
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """What `call`, torch's max_pool2d, makes of this; of images in lanes by our kernels, where they can."""
+    step = kernel_size if stride is None or stride == [] else stride
+    window = pair(kernel_size), pair(step), pair(padding)
+    plain = pair(dilation) == (1, 1) and not return_indices
+    if plain and in_image_lanes(input) and pool_ops.fits(input, *window, ceil_mode):
+        return pool_ops.max_pool(input, *window, ceil_mode)
+    return sideways(
+        lambda x: call(x, kernel_size, stride, padding, dilation, ceil_mode, return_indices=return_indices), input
+    )
+
+
+def pair(size: Size) -> tuple[int, int]:
+    """(height, width), as torch reads it."""
+    return (size, size) if isinstance(size, int) else (size[0], size[-1])
+
+
 @stand_in
 class LaneMaxPool2d(nn.MaxPool2d):
     def forward(self, input: Tensor) -> Any:
-        return sideways(super().forward, input)
+        window = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
+        return max_pool(max_pool2d, input, *window)
 
 
 @stand_in

@@ -130,7 +130,7 @@ def filters(grad: Tensor, x: Tensor, geometry: Sequence[int], first: int, to: Te
 
 
 def sizes(x: Tensor, y: Tensor, geometry: Sequence[int]) -> Array[c_int64]:
-    """Of a convolution."""
+    """Of a convolution, or of pooling."""
     return (c_int64 * 15)(*x.shape, *y.shape[1:], *geometry)
 
 
@@ -276,6 +276,7 @@ def _find() -> CDLL | None:
     back.argtypes = [at, at, at, at, at, at, at, c_float, c_int, at, at, at, at, *grid]
     library.regrow_swish.argtypes = [at, c_float, at, c_int, long, c_int]
     library.regrow_swish_gradient.argtypes = [at, at, c_float, at, c_int, long, c_int]
+    library.regrow_max_pool.argtypes = library.regrow_max_pool_gradient.argtypes = [at, at, at, at, c_int, c_int]
     library.regrow_index.argtypes = [at, c_int, long, long, long, c_int, at, c_int]
     library.regrow_match.argtypes = [at, long, at, long, c_int, at, at, c_int]
     library.regrow_union.argtypes = [at, long, at, long, c_int, at, c_int]

@@ -5,6 +5,7 @@
 #include "kernels.h"
 #include "norms.h"
 #include "outer.h"
+#include "pool.h"
 #include "sieve.h"
 
 #ifdef _OPENMP
@@ -20,7 +21,7 @@ static int omp_get_num_threads(void) { return 1; }
 #define WORTH 32768    /* multiplications below which a second thread costs more than it brings */
 
 /* What serves one instruction set: float activations, bfloat16 ones; normalisation of both; masking; convolution;
-   rows of dense gradients; flagged vectors. */
+   rows of dense gradients; flagged vectors; pooling of both. */
 typedef struct {
     const kernels *whole, *half;
     const norms *norms[2];
@@ -28,12 +29,13 @@ typedef struct {
     const convolver *conv[2];
     const outer *outer;
     const sieve *sieve;
+    const pool *pool[2];
 } set;
 
-#define PORTABLE {&regrow_norms_portable, &regrow_norms_portable_half}, regrow_keep_portable, {&regrow_conv_portable, &regrow_conv_portable_half}, &regrow_outer_portable, &regrow_sieve_portable
-#define AVX2 {&regrow_norms_avx2, &regrow_norms_avx2_half}, regrow_keep_avx2, {&regrow_conv_avx2, &regrow_conv_avx2_half}, &regrow_outer_avx2, &regrow_sieve_avx2
-#define AVX512 {&regrow_norms_avx512, &regrow_norms_avx512_half}, regrow_keep_avx512, {&regrow_conv_avx512, &regrow_conv_avx512_half}, &regrow_outer_avx512, &regrow_sieve_avx512
-#define AVX512BF16 {&regrow_norms_avx512, &regrow_norms_avx512_half}, regrow_keep_avx512, {&regrow_conv_avx512, &regrow_conv_avx512bf16_half}, &regrow_outer_avx512, &regrow_sieve_avx512
+#define PORTABLE {&regrow_norms_portable, &regrow_norms_portable_half}, regrow_keep_portable, {&regrow_conv_portable, &regrow_conv_portable_half}, &regrow_outer_portable, &regrow_sieve_portable, {&regrow_pool_portable, &regrow_pool_portable_half}
+#define AVX2 {&regrow_norms_avx2, &regrow_norms_avx2_half}, regrow_keep_avx2, {&regrow_conv_avx2, &regrow_conv_avx2_half}, &regrow_outer_avx2, &regrow_sieve_avx2, {&regrow_pool_avx2, &regrow_pool_avx2_half}
+#define AVX512 {&regrow_norms_avx512, &regrow_norms_avx512_half}, regrow_keep_avx512, {&regrow_conv_avx512, &regrow_conv_avx512_half}, &regrow_outer_avx512, &regrow_sieve_avx512, {&regrow_pool_avx512, &regrow_pool_avx512_half}
+#define AVX512BF16 {&regrow_norms_avx512, &regrow_norms_avx512_half}, regrow_keep_avx512, {&regrow_conv_avx512, &regrow_conv_avx512bf16_half}, &regrow_outer_avx512, &regrow_sieve_avx512, {&regrow_pool_avx512, &regrow_pool_avx512_half}
 
 static set chosen = {&regrow_portable, &regrow_portable_half, PORTABLE};
 
@@ -224,6 +226,25 @@ EXPORT void regrow_swish_gradient(const void *g, const void *x, float beta, void
     {
         const extent mine = part((extent){0}, n, 64, omp_get_thread_num(), omp_get_num_threads());
         chosen.norms[half != 0]->swish_gradient(mine.first, mine.last, beta, g, x, dx);
+    }
+}
+
+/* y, and unless it is null `which` (see pool.h), of x. */
+EXPORT void regrow_max_pool(const shape *p, const void *x, void *y, uint8_t *which, int half, int threads) {
+#pragma omp parallel num_threads(p->channels * p->in[0] * p->in[1] * p->n < WORTH ? 1 : threads)
+    {
+        const extent mine = part((extent){0}, p->channels, 1, omp_get_thread_num(), omp_get_num_threads());
+        chosen.pool[half != 0]->max(p, mine.first, mine.last, x, y, which);
+    }
+}
+
+/* dx of regrow_max_pool, from g */
+EXPORT void regrow_max_pool_gradient(const shape *p, const void *g, const uint8_t *which, void *dx, int half,
+                                     int threads) {
+#pragma omp parallel num_threads(p->channels * p->in[0] * p->in[1] * p->n < WORTH ? 1 : threads)
+    {
+        const extent mine = part((extent){0}, p->channels, 1, omp_get_thread_num(), omp_get_num_threads());
+        chosen.pool[half != 0]->max_gradient(p, mine.first, mine.last, g, which, dx);
     }
 }
 

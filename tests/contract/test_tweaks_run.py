@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from small_run import Images, small_job
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 import regrow
 from regrow import RegrowError
+from regrow.core.saliency import Batch
 from regrow.recipe.build import job_of
 from regrow.recipe.load import load
 from regrow.tickets import Ticket
@@ -20,6 +24,7 @@ from regrow.train.job import Job
 from regrow.train.loop import Progress, fit
 from regrow.train.paths import RunFolder
 from regrow.tweaks import GhostSkip, LabelSmoothing, RescaledInit, SoftActivation, is_ghost
+from regrow.tweaks.scales import Scaled
 
 TWEAKS = [SoftActivation(until=0.75), GhostSkip(until=0.6), RescaledInit(iterations=3), LabelSmoothing(stop=0.0)]
 
@@ -114,6 +119,25 @@ def test_plans_have_tweaks_in_their_first_phase(tmp_path: Path, plan: str, backe
     assert len(result["tickets"]) == 2
     tickets = [Ticket.load(folder.ticket(at)) for at in range(2)]
     assert not any(is_ghost(key) for ticket in tickets for key in ticket.state_dict())
+
+
+@pytest.mark.parametrize(("precision", "half"), [("32-true", False), ("bf16-mixed", True)])
+def test_the_initialisation_is_rescaled_in_the_precision_of_training(
+    precision: str, half: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.dtype] = []
+    plain = Scaled.loss
+
+    def loss(self: Scaled, tensors: Mapping[str, Tensor], *batches: Batch) -> Tensor:
+        self.loss_fn = lambda outputs, targets: seen.append(outputs.dtype) or cross_entropy(outputs, targets)  # type: ignore[func-returns-value]
+        return plain(self, tensors, *batches)
+
+    monkeypatch.setattr(Scaled, "loss", loss)
+    tweak = "tweaks=[{name: rescaled-init, iterations: 2}]"
+    job = job_of(load("demo/tost", [*TINY, f"precision={precision}", tweak]), 0)
+    assert set(seen) == {torch.bfloat16 if half else torch.float32}
+    assert not torch.is_autocast_enabled("cpu")
+    assert all(parameter.dtype is torch.float32 for parameter in job.model.parameters())
 
 
 @pytest.mark.parametrize(

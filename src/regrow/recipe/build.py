@@ -66,7 +66,8 @@ def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
         start = start_of(recipe.topology, source, recipe.batch_size, loss, seed)
         batches = FirstEpoch(source, recipe.batch_size, seed)
         extra = {"tweaks": tweaks, "batches": batches, "loss": loss}
-        sparsifier = sparsifier_of(recipe, method, model, optimizer, start, seed, **horizon, **extra)
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16-mixed"):  # as it will be trained
+            sparsifier = sparsifier_of(recipe, method, model, optimizer, start, seed, **horizon, **extra)
     return Job(
         model=model,
         optimizer=optimizer,

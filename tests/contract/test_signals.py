@@ -93,18 +93,21 @@ def test_candidates_are_those_of_the_true_dense_gradient(method: str, variant: s
             parts = [100 * step + part for part in range(3)] if "accumulate" in variant else [step]
             true = dense_gradients(model_before, parts)
             for name, site in seen[-1].items():
-                flat, candidates = true[name].reshape(-1), site.candidates
+                flat, candidates = true[name].reshape(-1).abs(), site.candidates
                 assert candidates is not None
-                assert site.grad is not None
-                inactive = flat.abs().masked_fill(topology[name].reshape(-1), -1.0)
-                k = candidates.position.numel()
+                position, active = candidates.position.long(), topology[name].reshape(-1)
+                inactive, k = flat.masked_fill(active, -1.0), int((~active[position]).count_nonzero())
                 assert k < inactive.numel()
                 if k == 0:  # RigL's last update: its cosine has reached 0
                     continue
-                assert torch.equal(candidates.position.sort().values, inactive.topk(k).indices.sort().values)
-                scale = float(site.grad.norm() / flat[site.index].norm())
-                for seen_values, at in ((site.grad, site.index), (candidates.score, candidates.position)):
-                    torch.testing.assert_close(seen_values.abs(), flat[at].abs() * scale, rtol=1e-9, atol=1e-12)
+                best = inactive.topk(k)
+                assert torch.equal(position[~active[position]], best.indices.sort().values)
+                dropped = position[active[position]]
+                near = (flat - best.values[-1]).abs() <= 1e-9 * best.values[-1]
+                assert bool((flat[dropped] >= best.values[-1]).logical_or(near[dropped]).all())
+                assert torch.isin((active & (flat > best.values[-1]) & ~near).nonzero()[:, 0], dropped).all()
+                scale = float(candidates.score.norm() / flat[position].norm())
+                torch.testing.assert_close(candidates.score, flat[position] * scale, rtol=1e-9, atol=1e-12)
     finally:
         torch.set_default_dtype(torch.float32)
     assert len(seen) >= 3

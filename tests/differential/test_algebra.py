@@ -83,7 +83,7 @@ def test_absentees(pair: tuple[int, Tensor, Tensor]) -> None:
     assert torch.equal(algebra.absent(one, ranks), plainly(positions.absent, one, ranks))
 
 
-@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16, torch.int64])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool])
 def test_carrying_values(pair: tuple[int, Tensor, Tensor], kind: torch.dtype) -> None:
     _, one, other = pair
     values, match = (torch.randn(one.numel()) * 9).to(kind), positions.match(one, other)

@@ -34,7 +34,7 @@ def test_the_best_are_those_of_the_whole(batch: int, out: int, width: int, densi
     inactive = out * width - active.numel()
     for k in {0, 1, inactive // 9, inactive // 2, inactive}:
         for kind in (torch.int32, torch.int64):
-            position, size = rivals.of_product(grad, x, active.to(kind), k)
+            position, size = rivals.of_product(grad, x if k % 2 else x.contiguous(), active.to(kind), k)
             whole = UNSTRUCTURED.collect(grad.t() @ x, active.to(kind), k)
             kept = torch.isin(position, whole.position)
             assert position.dtype is kind
@@ -102,7 +102,23 @@ def test_what_does_not_fit_one_thread_s_room_leaves_the_others_in_theirs() -> No
     k, grad, x = 1000, torch.ones(1, 300), torch.ones(1, 200)
     grad[:, :150] = grad[:, 299] = 2
     position, size = (torch.full((8 * k,), 7, dtype=kind) for kind in (torch.int32, torch.float32))
-    arguments = grad, 300, x, 200, 1, torch.empty(0, dtype=torch.int32), 0, False, 1.5, position, size, k, 2
+    arguments = (
+        grad,
+        300,
+        x,
+        False,
+        200,
+        1,
+        torch.empty(0, dtype=torch.int32),
+        0,
+        False,
+        1.5,
+        position,
+        size,
+        k,
+        torch.empty(264),
+        2,
+    )
     assert native.call("rivals", *arguments) >= 151 * 200
     assert bool((position[k:] == 7).all())
     assert bool((size[k:] == 7).all())

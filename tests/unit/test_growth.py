@@ -56,6 +56,6 @@ def test_what_each_rule_reads() -> None:
     assert {name: set(needs_of(rule)) for name, rule in growth.GROWTHS.items()} == {
         "random": set(),
         "unexplored": {"explored"},
-        "gradient": {"grad", "dense_grad"},
-        "momentum": {"moment", "dense_moment"},
+        "gradient": {"dense_grad"},
+        "momentum": {"dense_moment"},
     }

@@ -107,6 +107,20 @@ def test_what_passes_for_longer_moves_to_the_lowest_place() -> None:
     assert torch.equal(moved, above)
     assert moved.data_ptr() <= at
     assert arena._memory is not None
+    small, held = torch.rand(9), len(arena._taken)
+    assert scratch.lowered(small) is small
+    del above  # whose place is another's
+    assert (len(arena._taken), len(arena._views)) == (held, held)
+
+
+def test_what_moves_may_reach_into_its_own_place() -> None:
+    below, above = (scratch.passing(n, torch.uint8) for n in (MB, 3 * MB))
+    values = torch.arange(3 * MB).to(torch.uint8)
+    above.copy_(values)
+    del below
+    moved = scratch.lowered(above)
+    assert moved.data_ptr() < above.data_ptr() < moved.data_ptr() + 3 * MB
+    assert torch.equal(moved, values)
 
 
 @pytest.mark.parametrize("make", [scratch.passing, scratch.lasting])

@@ -77,20 +77,36 @@ def test_a_kept_site_is_a_site_like_any_other() -> None:
 
 def test_gradient_growth_weighs_the_dropped_against_the_candidates() -> None:
     """4 and 9 are dropped (smallest); the best of the rest are 9 again (|-7|) and 3 (|5|)."""
-    whole = site(
-        grad=torch.tensor([9.0, 1.0, 9.0, -7.0]),
-        candidates=Candidates(torch.tensor([0, 3, 8]), torch.tensor([2.0, 5.0, 3.0])),
-    )
-    assert whole.replace(whole.weight.abs(), 2, growth.gradient).tolist() == [1, 3, 6, 9]
+    best = Candidates(torch.tensor([0, 3, 8], dtype=torch.int32), torch.tensor([2.0, 5.0, 3.0]))
+    whole = site(candidates=best.with_active(site().index, torch.tensor([9.0, 1.0, 9.0, -7.0]), 3))
+    for rule in (growth.gradient, growth.momentum):
+        assert whole.replace(whole.weight.abs(), 2, rule).tolist() == [1, 3, 6, 9]
 
 
-def test_momentum_growth_ranks_the_dropped_by_momentum() -> None:
-    whole = site(
-        moment=torch.tensor([0.0, 4.0, 0.0, 1.0]),
-        candidates=Candidates(torch.tensor([0, 3]), torch.tensor([2.0, 3.0])),
-        ranked_by="moment",
-    )
-    assert whole.replace(whole.weight.abs(), 2, growth.momentum).tolist() == [1, 3, 4, 6]
+def test_what_was_pruned_before_a_drop_may_grow_too() -> None:
+    """4 is pruned, then 9 dropped: both have a larger gradient than any candidate."""
+    best = Candidates(torch.tensor([0, 3], dtype=torch.int32), torch.tensor([2.0, 5.0]))
+    whole = site(candidates=best.with_active(site().index, torch.tensor([0.0, 7.0, 0.0, 6.0]), 2))
+    pruned = whole.keep(torch.tensor([True, False, True, True]), 3)
+    assert pruned.replace(pruned.weight.abs(), 1, growth.gradient, births=2).tolist() == [1, 4, 6, 9]
+
+
+def test_active_positions_among_the_candidates_are_those_that_would_be_were_they_dropped() -> None:
+    """As low as the worst of k is still among them: ties go to the lower position."""
+    position, signal = torch.tensor([0, 3, 8], dtype=torch.int32), torch.tensor([-3.0, 2.0, 1.9, torch.nan])
+    best = Candidates(position, torch.tensor([2.0, 5.0, 3.0]))
+    joined = best.with_active(site().index, signal, 3)
+    assert joined.position.tolist() == [0, 1, 3, 4, 8, 9]
+    assert joined.score.tolist() == [2.0, 3.0, 5.0, 2.0, 3.0, 0.0]
+    few = best.with_active(site().index, signal, 4)  # there are no more: all may grow again
+    assert few.position.tolist() == [0, 1, 3, 4, 6, 8, 9]
+    assert best.with_active(site().index, signal, 0) is best
+
+
+def test_which_positions_a_site_holds() -> None:
+    left, places = site().keep(torch.tensor([False, True, True, False]), 2), torch.tensor([0, 1, 4, 6, 7, 9])
+    assert site().holds(places).tolist() == [False, True, True, True, False, True]
+    assert left.holds(places).tolist() == [False, False, True, True, False, False]
 
 
 def test_candidates_are_never_active() -> None:

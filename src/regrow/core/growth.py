@@ -26,20 +26,22 @@ def unexplored(site: Site, n: int) -> Tensor:
     return positions.union(grown, positions.sample_absent(taken, site.numel, n - fresh, site.generator))
 
 
-@needing("grad", "dense_grad")
+@needing("dense_grad")
 def gradient(site: Site, n: int) -> Tensor:
     """The n largest |dL/dw| among inactive positions (RigL: Evci et al. 2020, arXiv:1911.11134)."""
-    candidates = site.candidates
-    assert candidates is not None
-    return candidates.best(n)
+    return _best(site, n)
 
 
-@needing("moment", "dense_moment")
+@needing("dense_moment")
 def momentum(site: Site, n: int) -> Tensor:
     """The n largest |first moment| among inactive positions (SNFS: Dettmers & Zettlemoyer 2019, arXiv:1907.04840)."""
+    return _best(site, n)
+
+
+def _best(site: Site, n: int) -> Tensor:
     candidates = site.candidates
     assert candidates is not None
-    return candidates.best(n)
+    return candidates.best(n, site.holds(candidates.position))
 
 
 GROWTHS: dict[str, Grow] = {"random": random, "unexplored": unexplored, "gradient": gradient, "momentum": momentum}

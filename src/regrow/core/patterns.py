@@ -9,29 +9,47 @@ import torch
 from torch import Tensor
 
 from regrow.core.faster import may_be_faster
-from regrow.core.positions import carry, match, only, room, union, where
+from regrow.core.positions import contains, only, room, union, unset, where
 from regrow.core.select import chosen, select
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Inactive positions worth growing and their scores, [k] each, in ascending order of position."""
+    """Positions worth growing and their scores, in ascending order of position: inactive ones, and those active ones
+    that would be among the best of them, were they dropped."""
 
     position: Tensor
     score: Tensor
 
-    def best(self, n: int) -> Tensor:
-        """The n best positions, ascending; ties to the lower position."""
-        return only(self.position, chosen(self.score, n), n)
+    def best(self, n: int, active: Tensor) -> Tensor:
+        """The n best positions that are not flagged as active, ascending; ties to the lower position."""
+        score = room(self.score.numel(), self.score.dtype, self.score.device).copy_(self.score)
+        flags = chosen(score.masked_fill_(active, -torch.inf), n)
+        del score, active  # what is returned takes their place
+        return only(self.position, flags, n)
 
-    def joined_by(self, position: Tensor, score: Tensor) -> Candidates:
-        """These and more (disjoint) candidates together."""
-        size = self.position.numel() + position.numel()
-        both = union(self.position, position, room(size, self.position.dtype, position.device))
-        ours = match(self.position, both)
-        joined = carry(self.score, ours, 0.0, room(both.numel(), self.score.dtype, both.device))
-        joined[where(~ours.known)] = score.to(joined.dtype)
-        return Candidates(both, joined)
+    def with_active(self, active: Tensor, signal: Tensor, k: int) -> Candidates:
+        """These, the k best inactive ones, and the active ones that score no lower than all of them, by |signal|."""
+        n = self.score.numel()
+        if k == 0:
+            return self
+        signal = signal.to(self.score.dtype)  # of half precision, so that nothing is rounded as they are compared
+        flags, more = _outside(signal, float(self.score.min()) if n >= k else torch.nan)
+        size = only(signal, flags, more).abs_().nan_to_num_(nan=0.0, posinf=torch.inf)
+        both = union(self.position, only(active, flags, more), room(n + more, self.position.dtype, active.device))
+        del flags
+        ours = contains(self.position, both)
+        score = room(both.numel(), size.dtype, size.device).masked_scatter_(ours, self.score)
+        return Candidates(both, score.masked_scatter_(unset(ours), size))
+
+
+def _outside(signal: Tensor, bound: float) -> tuple[Tensor, int]:
+    """Where |signal| is not below the bound, and how often."""
+    low, high = (room(signal.numel(), torch.bool, signal.device) for _ in range(2))
+    torch.gt(signal, -bound, out=low)
+    torch.lt(signal, bound, out=high)
+    flags = low.logical_and_(high).logical_not_()
+    return flags, int(flags.count_nonzero())
 
 
 class Pattern(Protocol):
@@ -48,6 +66,22 @@ class Pattern(Protocol):
             index: active positions, [nnz].
             above: those that score no higher are not needed.
         """
+
+
+def candidates(pattern: Pattern, signal: Tensor, index: Tensor, k: int) -> Candidates:
+    """Those of a dense signal that a growth of k entries may need, whatever of the active positions is dropped."""
+    return pattern.collect(signal, index, k).with_active(index, signal.reshape(-1).index_select(0, index), k)
+
+
+def best_of(found: list[Candidates], k: int) -> Candidates:
+    """The k best of all, which lie at ascending positions."""
+    if len(found) == 1:
+        position, score = found[0].position, found[0].score
+    else:
+        position, score = torch.cat([some.position for some in found]), torch.cat([some.score for some in found])
+    k = min(k, score.numel())
+    best = chosen(score, k)
+    return Candidates(only(position, best, k), only(score, best, k))
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,11 @@ def only(values: Tensor, flags: Tensor, n: int) -> Tensor:
     return values[where(flags)]
 
 
+def unset(flags: Tensor) -> Tensor:
+    """Those that are not set, for a moment."""
+    return torch.logical_not(flags, out=room(flags.numel(), flags.dtype, flags.device))
+
+
 def where(flags: Tensor) -> Tensor:
     """The ascending positions, int64, at which `flags` [n] holds.
 
@@ -114,7 +119,7 @@ def contains(positions: Tensor, queries: Tensor) -> Tensor:
 def difference(a: Tensor, b: Tensor) -> Tensor:
     """The positions of `a` that are not in `b`, for a moment."""
     sets = match(b, a)
-    return only(a, ~sets.known, a.numel() - sets.both)
+    return only(a, unset(sets.known), a.numel() - sets.both)
 
 
 def intersection(a: Tensor, b: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from regrow.core.select import chosen
 from regrow.core.topology import Shape
 
 Signal = Literal["grad", "moment"]
-_LATE = ("index", "weight", "grad", "moment", "candidates")
+_LATE = ("index", "weight", "grad", "moment")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Site:
         pattern: which supports are legal.
         grad: gradient at the active weights, [nnz].
         moment: first moment at the active weights, [nnz].
-        candidates: the best inactive positions by the dense signal that `ranked_by` names.
+        candidates: the best positions to grow by a dense signal, active ones included that would be, were they dropped.
         explored: flat positions ever active.
     """
 
@@ -58,7 +58,6 @@ class Site:
     grad: Tensor | None = None
     moment: Tensor | None = None
     candidates: Candidates | None = None
-    ranked_by: Signal = "grad"
     explored: Tensor | None = None
     _whole: tuple[Site, Tensor, int] | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -77,6 +76,14 @@ class Site:
             raise ValueError(f"site {self.name!r} has no {name!r}: the method must name it in `needs`")
         return value
 
+    def holds(self, places: Tensor) -> Tensor:
+        """Which of these positions, ascending, are active? Bool."""
+        if self._whole is None:
+            return positions.contains(self.index, places)
+        whole, kept, _ = self._whole
+        flags = positions.room(places.numel(), kept.dtype, places.device)
+        return positions.carry(kept, positions.match(whole.index, places), 0.0, flags)
+
     def replace(self, drop_score: Tensor, drop: int, grow: Grow, births: int | None = None) -> Tensor:
         """The new index: without the `drop` lowest-scored weights, with `births` (default: as many) grown ones.
 
@@ -93,7 +100,7 @@ class Site:
     def keep(self, kept: Tensor, n: int) -> Site:
         """The site with the n of its active weights alone that are flagged in `kept`; the others may grow again.
 
-        What it has of this one's vectors and candidates it takes once they are read, as few rules read them all.
+        What it has of this one's vectors it takes once they are read, as few rules read them all.
         """
         left = object.__new__(Site)
         held = {own.name: getattr(self, own.name) for own in fields(self) if own.name not in _LATE}
@@ -105,19 +112,9 @@ class Site:
         if name not in _LATE or self._whole is None:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         whole, kept, n = self._whole
-        if name == "candidates":
-            return whole._rivals(kept, n)
         vector = getattr(whole, name)
         object.__setattr__(self, name, None if vector is None else positions.only(vector, kept, n))
         return getattr(self, name)
-
-    def _rivals(self, kept: Tensor, n: int) -> Candidates | None:
-        """The candidates, once the just-dropped weights have joined them."""
-        if self.candidates is None:
-            return None
-        gone, signal = ~kept, self.signal(self.ranked_by)
-        position, score = (positions.only(s, gone, self.nnz - n) for s in (self.index, signal))
-        return self.candidates.joined_by(position, score.abs_())
 
 
 Grow = Callable[[Site, int], Tensor]

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regrow.core.errors import RegrowError
-from regrow.core.patterns import Pattern
-from regrow.core.site import Signal, Site
+from regrow.core.patterns import Pattern, candidates
+from regrow.core.site import Site
 from regrow.core.topology import Topology
 from regrow.execution.mask import Mask
 from regrow.execution.masked_weight import MaskedWeight, any_of
@@ -111,8 +111,7 @@ class MaskedBackend:
     def _site(self, part: Part, weight: MaskedWeight, dense: Tensor | None, pattern: Pattern) -> Site:
         index = self.topology.index(part.name).to(weight.parameter.device)
         grad, moment = self._signals(part, weight, dense, index)
-        ranked_by: Signal = "moment" if "dense_moment" in self._needs else "grad"
-        ranking = weight.moment if ranked_by == "moment" else dense
+        ranking = weight.moment if "dense_moment" in self._needs else dense
         wants = self._needs & {"dense_grad", "dense_moment"} and part.name in self._births
         flat = None if ranking is None or not wants else part.of(ranking)
         return Site(
@@ -124,8 +123,7 @@ class MaskedBackend:
             pattern=pattern,
             grad=grad,
             moment=moment,
-            candidates=None if flat is None else pattern.collect(flat, index, self._births[part.name]),
-            ranked_by=ranked_by,
+            candidates=None if flat is None else candidates(pattern, flat, index, self._births[part.name]),
         )
 
     def _signals(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SWITCH = "REGROW_ISA"
 NAME = "regrow_kernels.so"
-ABI = 3
+ABI = 4
 """What regrow_abi() of the library must say: both are raised when a function of it changes."""
 
 _NUMBERS = {"reference": -1, "portable": 0, "avx2": 1, "avx512": 2, "avx512bf16": 3}
@@ -292,7 +292,7 @@ def _find() -> CDLL | None:
     library.regrow_select.argtypes = [at, long, long, at, c_int]
     library.regrow_above.argtypes = [at, long, at, long, c_int, c_float, at, at, c_int]
     found: list[Any] = [at, long, c_int, c_float, at, at, long, c_int]
-    library.regrow_rivals.argtypes = [at, long, at, long, long, *found]
+    library.regrow_rivals.argtypes = [at, long, at, c_int, long, long, *found[:-1], at, c_int]
     library.regrow_filter_rivals.argtypes = [at, at, at, *found]
     for count in ("match", "union", "distinct", "mark", "above", "rivals", "filter_rivals"):
         getattr(library, f"regrow_{count}").restype = long

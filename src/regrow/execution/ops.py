@@ -102,7 +102,7 @@ def _gradients(
     _check(index, values, None)
     need_x, need_values, need_bias = needs
     if need_values and (listener := LISTENERS.get(table.data_ptr())):
-        listener.note(grad, _in_lanes(x))  # kept for a while, in which the user may fill x anew
+        listener.note(grad, x)
     if not native.serves(grad, x, values):
         dx, *others = reference.gradients(grad, x, values, index, (need_x, need_values, need_bias))
         return _tensors(x, None if dx is None else _gradient_of(x, need_values).copy_(dx), *others)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from regrow.execution import images, native
 from regrow.execution.conv_ops import filter_gradients
-from regrow.execution.ops import lanes
+from regrow.execution.ops import is_lanes, lanes
 from regrow.execution.scratch import passing
 
 _SAMPLE = 1 << 16
@@ -18,6 +18,9 @@ _SAMPLE = 1 << 16
 
 _FEW = 1 << 14
 """The same of filters, where looking costs as much as finding. Gradients of less than 16 times as many are written."""
+
+_PANEL = 64
+"""Features of x that the kernel lays out together."""
 
 _MORE = 2.5
 """Entries to look for, in multiples of those wanted: among the largest of the sample, many are active."""
@@ -36,10 +39,13 @@ def of_product(grad: Tensor, x: Tensor, active: Tensor, k: int) -> tuple[Tensor,
         active: ascending flat positions [nnz].
         k: at most out * in - nnz.
     """
-    grad, x = (lanes(factor.float()) for factor in (grad, x))
+    grad, x = lanes(grad.float()), x.float()
+    x = x if is_lanes(x) else x.contiguous()
     total = grad.shape[1] * x.shape[1]
     apart = max(1, isqrt(total // _SAMPLE))  # rows differ in scale, and so do columns: some of each
-    return _found(grad, x, (), grad[:, ::apart].t() @ x[:, ::apart], total, active, k)
+    some, others = grad[:, ::apart].t(), x[:, ::apart]
+    sample = passing(some.shape[0] * others.shape[1], torch.float32).view(some.shape[0], -1)
+    return _found(grad, x, (), torch.mm(some, others, out=sample), total, active, k)
 
 
 def of_filters(
@@ -79,11 +85,13 @@ def _seek(
     """The entries that are not active and above the bound in size, ascending, to `position` and `size` [room]: how many
     they are, or, if that is more than the room, room enough."""
     known = active, active.numel(), active.dtype is torch.int64, bound
-    room = position, size, position.numel(), torch.get_num_threads()
+    room, threads = (position, size, position.numel()), torch.get_num_threads()
     if geometry:
-        found = native.call("filter_rivals", native.sizes(x, grad, geometry), grad, x, *known, *room)
+        found = native.call("filter_rivals", native.sizes(x, grad, geometry), grad, x, *known, *room, threads)
     else:
-        found = native.call("rivals", grad, grad.shape[1], x, x.shape[1], x.shape[0], *known, *room)
+        panels = passing((x.shape[1] + _PANEL) * x.shape[0], torch.float32)
+        factors = grad, grad.shape[1], x, not is_lanes(x), x.shape[1], x.shape[0]
+        found = native.call("rivals", *factors, *known, *room, panels, threads)
     native.done(found < 0)
     return int(found)
 

@@ -7,7 +7,7 @@ import sys
 import weakref
 from bisect import insort
 from collections.abc import Hashable
-from ctypes import CDLL
+from ctypes import CDLL, addressof, c_char, memmove
 from functools import partial
 
 import torch
@@ -46,6 +46,20 @@ class Arena:
         self._views[block] = weakref.ref(view, partial(self._give, block))
         return view
 
+    def lower(self, at: int, size: int) -> memoryview | None:
+        """Move the bytes from this address on to the lowest place, which may reach into their own; None if they are not
+        here."""
+        start = -1 if self._memory is None else at - _address(self._memory)
+        block = next((taken for taken in self._taken if taken[0] == start), None)
+        if block is None:
+            return None
+        del self._views[block]
+        self._taken.remove(block)
+        view = self.take(size)
+        assert view is not None  # where it was, at least
+        memmove(_address(view), at, size)
+        return view
+
     def release(self) -> None:
         """Give it back to the system, at once or as soon as it can be."""
         self._released = True
@@ -82,6 +96,10 @@ class Pool:
             self._idle.pop(size, None)
 
 
+def _address(memory: memoryview) -> int:
+    return addressof(c_char.from_buffer(memory))
+
+
 def _mapped(size: int) -> memoryview:
     return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
@@ -116,8 +134,10 @@ def recurring(key: Hashable, n: int, dtype: torch.dtype) -> Tensor:
 
 
 def lowered(values: Tensor) -> Tensor:
-    """A copy where there is room now: what passes, but not at once, leaves none free below it."""
-    return passing(values.numel(), values.dtype).copy_(values)
+    """The same, moved to the lowest place, so that what passes, but not at once, leaves none free below it. Nobody else
+    may use `values` any more."""
+    view = _ARENA.lower(values.data_ptr(), values.nbytes)
+    return values if view is None else torch.frombuffer(view, dtype=values.dtype)
 
 
 def housed(values: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regrow.core.patterns import UNSTRUCTURED, Pattern
-from regrow.core.site import Signal, Site
+from regrow.core.site import Site
 from regrow.core.topology import Topology
 from regrow.execution.optimizers import fresh_state, group_of
 from regrow.execution.parts import Part, locate
@@ -51,7 +51,7 @@ class SparseBackend:
         self._needs, self._births = needs, births
         reduced = None if "dense_moment" in needs else births
         for weight in self._weights.values():
-            weight.want(bool(needs & {"dense_grad", "dense_moment"}), reduced, self._pattern)
+            weight.want(bool(needs & {"dense_grad", "dense_moment"}), reduced, self._pattern, "grad" in needs)
 
     @property
     def ready(self) -> bool:
@@ -72,6 +72,8 @@ class SparseBackend:
     @torch.no_grad()
     def commit(self, topology: Topology, reborn: Mapping[str, Tensor] | None = None) -> Mapping[str, Tensor]:
         born: dict[str, Tensor] = {}
+        for weight in self._weights.values():
+            weight.forget()  # candidates of one layer would lie beside what others are moved in
         for weight in self._weights.values():
             born |= weight.move(topology, reborn or {})
         self.topology = topology
@@ -113,7 +115,6 @@ class SparseBackend:
     def _site(self, part: Part, weight: SparseWeight, pattern: Pattern) -> Site:
         name, topology = part.name, self.topology
         dense_moment = "dense_moment" in self._needs
-        ranked_by: Signal = "moment" if dense_moment else "grad"
         moment = "moment" in self._needs and self._optimizer is not None
         wants = bool(self._needs & {"dense_grad", "dense_moment"}) and name in self._births
         return Site(
@@ -126,7 +127,6 @@ class SparseBackend:
             grad=weight.of(part, weight.grad("dense_grad" in self._needs)) if "grad" in self._needs else None,
             moment=weight.of(part, weight.first_moment(dense_moment)) if moment else None,
             candidates=weight.candidates(part, pattern, self._births[name], dense_moment) if wants else None,
-            ranked_by=ranked_by,
         )
 
 

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regrow.core import positions
-from regrow.core.patterns import UNSTRUCTURED, Candidates, Pattern
-from regrow.core.select import chosen
+from regrow.core.patterns import UNSTRUCTURED, Candidates, Pattern, best_of, candidates
 from regrow.core.topology import Topology
 from regrow.execution.optimizers import decay_of, first_moment, group_of
 from regrow.execution.parts import Part
@@ -93,10 +92,16 @@ class SparseWeight:
         low, high = torch.searchsorted(self.at, torch.tensor([start, end], dtype=self.at.dtype)).tolist()
         return slice(low, high)
 
-    def want(self, dense: bool, births: Mapping[str, int] | None = None, pattern: Pattern = UNSTRUCTURED) -> None:
-        """Shall the coming backward passes leave the dense gradient? If births are given, candidates for them do."""
+    def want(
+        self,
+        dense: bool,
+        births: Mapping[str, int] | None = None,
+        pattern: Pattern = UNSTRUCTURED,
+        raw: bool = True,
+    ) -> None:
+        """Shall the coming backward passes leave the dense gradient? Of births candidates do, and the `raw` one."""
         self.forget()
-        self.wanted = dense
+        self.wanted, self._keeps_raw = dense, raw or births is None
         self._births, self._pattern = births, pattern
         if dense:
             self.witness.watch(self.layer.index.table)
@@ -116,19 +121,24 @@ class SparseWeight:
 
     @torch.no_grad()
     def _take_in(self, grad: Tensor, goes_on: bool) -> None:
-        afresh = self._raw is None or not goes_on
+        last = self._births is not None and self._passes.single
+        lent = last and not self._keeps_raw  # candidates are all that stays of it
+        afresh = not goes_on or (self._raw is None and self.witness.empty)
         if not afresh and self._raw is not None:
             self._raw = self._raw + grad
+        elif lent:
+            self._raw = grad
         else:  # a copy that is not turned into candidates at once may become a moment, and stay
             room = passing(grad.numel(), grad.dtype) if self._births is not None else torch.empty_like(grad)
             self._raw = room.copy_(grad)
-        last = self._births is not None and self._passes.single
         if self.layer.whole:  # this is the dense gradient
             self.witness.hold(self._raw.view(-1, self.width))
         else:
             self.witness.accept(afresh, last)
         if last and self._births is not None and not self.witness.empty:
             self._reduce(self._births)
+        if lent:
+            self._raw = None
 
     def _reduce(self, births: Mapping[str, int]) -> None:
         """Keep the best candidates only, before the backward pass reaches the next layer."""
@@ -151,20 +161,25 @@ class SparseWeight:
     def candidates(self, part: Part, pattern: Pattern, k: int, by_moment: bool) -> Candidates | None:
         """The k best inactive positions by the dense signal; None for a layer that no backward pass reached."""
         if by_moment:
-            dense = self.moment
-            return None if dense is None else pattern.collect(part.of(dense).view(part.shape), self._own(part), k)
+            dense = None if self.moment is None else part.of(self.moment).view(part.shape)
+            return None if dense is None else candidates(pattern, dense, self._own(part), k)
         if self.witness.best is not None:
             return self.witness.best[part.name]
         if self.witness.empty or 0 in part.shape:
             return None
-        row = part.start // self.width
-        rows = range(row, row + part.shape[0])
-        rivals = self.witness.rivals(rows, self._own(part), k) if pattern == UNSTRUCTURED else None
-        best = self._by_blocks(part, pattern, rows, k) if rivals is None else _best([Candidates(*rivals)], k)
-        del rivals  # much more than the best, which take its place
-        best = Candidates(lowered(best.position), lowered(best.score))
-        reached = bool(best.score.any()) or (self._raw is not None and bool(self._raw.any()))
+        best = _lowered(self._contended(_lowered(self._inactive(part, pattern, k)), part, k))
+        reached = bool(best.score.count_nonzero()) or (self._raw is not None and bool(self._raw.count_nonzero()))
         return best if reached else None
+
+    def _inactive(self, part: Part, pattern: Pattern, k: int) -> Candidates:
+        if k == 0:
+            return Candidates(self.at[:0], self.parameter.detach()[:0])
+        rows = range(part.start // self.width, part.start // self.width + part.shape[0])
+        rivals = self.witness.rivals(rows, self._own(part), k) if pattern == UNSTRUCTURED else None
+        return self._by_blocks(part, pattern, rows, k) if rivals is None else best_of([Candidates(*rivals)], k)
+
+    def _contended(self, found: Candidates, part: Part, k: int) -> Candidates:
+        return found if self._raw is None else found.with_active(self._own(part), self.of(part, self._raw), k)
 
     def _by_blocks(self, part: Part, pattern: Pattern, rows: range, k: int) -> Candidates:
         found: list[Candidates] = []
@@ -173,9 +188,9 @@ class SparseWeight:
             found.append(self._within(part, pattern, k, first, block, worst))
             many = sum(some.score.numel() for some in found)
             if many > _CROWD * k or (worst == -torch.inf and many >= k > 0):
-                found = [_best(found, k)]
+                found = [best_of(found, k)]
                 worst = float(found[0].score.min()) if k else worst
-        return _best(found, k)
+        return best_of(found, k)
 
     def _within(self, part: Part, pattern: Pattern, k: int, row: int, block: Tensor, above: float) -> Candidates:
         first = row * self.width
@@ -207,7 +222,7 @@ class SparseWeight:
     def _move(self, at: Tensor, reborn: Tensor | None) -> Tensor:
         match = positions.match(self.at, at)
         new = at.numel() - match.both
-        born = positions.only(at, ~match.known, new)
+        born = positions.only(at, positions.unset(match.known), new)
         if reborn is None and new == 0 and at.numel() == self.at.numel():
             return born
         if reborn is not None:
@@ -275,18 +290,11 @@ class SparseWeight:
         return decay_of(group or {})
 
 
+def _lowered(some: Candidates) -> Candidates:
+    return Candidates(lowered(some.position), lowered(some.score))
+
+
 def _inside(at: Tensor, part: Part) -> Tensor:
     """Those of ascending positions that are the part's, counted from its start."""
     low, high = torch.searchsorted(at, torch.tensor([part.start, part.start + part.numel], dtype=at.dtype)).tolist()
     return at[low:high] - part.start
-
-
-def _best(found: list[Candidates], k: int) -> Candidates:
-    """The k best of all, which lie at ascending positions."""
-    if len(found) == 1:
-        position, score = found[0].position, found[0].score
-    else:
-        position, score = torch.cat([some.position for some in found]), torch.cat([some.score for some in found])
-    k = min(k, score.numel())
-    best = chosen(score, k)
-    return Candidates(positions.only(position, best, k), positions.only(score, best, k))

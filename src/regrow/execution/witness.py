@@ -10,7 +10,7 @@ from torch import Tensor
 
 from regrow.core.patterns import Candidates
 from regrow.execution import rivals
-from regrow.execution.ops import LISTENERS
+from regrow.execution.ops import LISTENERS, lanes
 
 Pair = tuple[Tensor, Tensor]
 """G and X, of a backward pass."""
@@ -87,7 +87,7 @@ class Witness:
         elif self.best is not None:
             warnings.warn(_TOO_LATE, RuntimeWarning, stacklevel=2)
         self.best = None
-        self._pairs += self._noted
+        self._pairs += self._noted if last else [(grad, _own(x)) for grad, x in self._noted]
         self._noted = []
         if not (last and len(self._pairs) == 1 and self._sum is None):
             self._settle()
@@ -130,3 +130,8 @@ class Witness:
             block = part if block is None else block + part
         assert block is not None
         return block
+
+
+def _own(x: Tensor) -> Tensor:
+    """Inputs that are kept for a while, in which the user may fill his anew: in lanes, as no user has them."""
+    return lanes(x) if x.dim() == 2 else x

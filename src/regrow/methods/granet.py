@@ -12,7 +12,7 @@ from regrow.core.schedules import Cosine, Every, Schedule
 from regrow.core.scores import Score
 from regrow.core.site import Clock, Grow, Site
 from regrow.core.topology import Topology
-from regrow.methods.base import Method
+from regrow.methods.base import Method, replaced
 from regrow.methods.drop_grow import DropGrow
 from regrow.methods.pruning import budget, pruned, scheduled, start_from
 
@@ -53,7 +53,8 @@ class GraNet(Method):
         return start_from(self.initial, density)
 
     def births(self, sites: Mapping[str, Site], clock: Clock, fraction: float | None = None) -> Mapping[str, int]:
-        return self._move.births(sites, clock, fraction)  # pruning only makes them fewer
+        share = replaced(self.fraction, clock, fraction)
+        return {name: self.rounding(share * site.nnz) for name, site in sites.items()}  # pruning only makes them fewer
 
     def update(self, sites: Mapping[str, Site], clock: Clock, fraction: float | None = None) -> Topology:
         assert self.every is not None

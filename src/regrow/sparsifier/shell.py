@@ -284,8 +284,8 @@ class Sparsifier:
         if not self.backend.ready:
             return False
         old = self.topology
-        sites = {name: self._equipped(site, step) for name, site in self._moving().items()}
-        new = old.replaced(self.method.update(sites, self._agenda.clock(step), self._fraction(step)))
+        sites = ((name, self._equipped(site, step)) for name, site in self._moving().items())  # let go of by the commit
+        new = old.replaced(self.method.update(dict(sites), self._agenda.clock(step), self._fraction(step)))
         self._tally.count(old, step)
         born = self.backend.commit(new)
         self._explored.add(born)

@@ -1,7 +1,6 @@
 #include "rivals.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "kernels.h"
@@ -89,26 +88,31 @@ int64_t regrow_seek(const dense *d, const void *active, int64_t count, int wide,
     return failed ? -1 : total > room ? needed : total;
 }
 
-/* g x^T, from g [rows][n] and x [width][n], in lanes; `panels`: room for x as it is read. */
+/* g x^T, from g [rows][n] in lanes and x [width][n], or [n][width] if `turned`; `panels`: room for x as it is read. */
 typedef struct {
     dense of;
     const float *g, *x;
     float *panels;
     int64_t n;
+    int turned;
 } product;
 
 static int64_t panels_of(int64_t width) { return (width + PANEL - 1) / PANEL; }
 
-/* to [n][PANEL] = x [features][n], filled up with zeros. */
-static void pack(const float *x, int64_t features, int64_t n, float *to) {
+/* to [n][PANEL] = x [features][n], whose features and lanes are so far apart, filled up with zeros. */
+INLINE void pack(const float *x, int64_t features, int64_t n, int64_t feature, int64_t lane, float *to) {
     for (int64_t k = 0; k < n; k++)
-        for (int64_t c = 0; c < PANEL; c++) to[k * PANEL + c] = c < features ? x[c * n + k] : 0;
+        for (int64_t c = 0; c < PANEL; c++) to[k * PANEL + c] = c < features ? x[c * feature + k * lane] : 0;
 }
 
 static void ready(const dense *d) {
     const product *p = (const product *)d;
-    for (int64_t i = part(panels_of(d->width), 0), n = p->n; i < part(panels_of(d->width), 1); i++)
-        pack(p->x + i * PANEL * n, d->width - i * PANEL, n, p->panels + i * PANEL * n);
+    for (int64_t i = part(panels_of(d->width), 0), n = p->n; i < part(panels_of(d->width), 1); i++) {
+        const int64_t left = d->width - i * PANEL;
+        float *to = p->panels + i * PANEL * n;
+        if (p->turned) pack(p->x + i * PANEL, left, n, 1, d->width, to);
+        else pack(p->x + i * PANEL * n, left, n, n, 1, to);
+    }
 }
 
 static void form(const dense *d, int64_t first, int64_t count, float *to) {
@@ -116,13 +120,10 @@ static void form(const dense *d, int64_t first, int64_t count, float *to) {
     regrow_outer()->rows(p->g + first * p->n, count, p->n, p->panels, panels_of(d->width), to);
 }
 
-/* `regrow_seek` in g x^T. */
-EXPORT int64_t regrow_rivals(const float *g, int64_t rows, const float *x, int64_t width, int64_t n, const void *active,
-                             int64_t count, int wide, float bound, void *at, float *size, int64_t room, int threads) {
-    const int64_t pitch = panels_of(width) * PANEL;
-    const product p = {{rows, width, pitch, 1, ready, form}, g, x, aligned_alloc(LINE, lines(pitch * n * sizeof *x + 1)), n};
-    if (!p.panels) return -1;
-    const int64_t found = regrow_seek(&p.of, active, count, wide, bound, at, size, room, threads);
-    free(p.panels);
-    return found;
+/* `regrow_seek` in g x^T; works in `panels`, room for x and PANEL features more. */
+EXPORT int64_t regrow_rivals(const float *g, int64_t rows, const float *x, int turned, int64_t width, int64_t n,
+                             const void *active, int64_t count, int wide, float bound, void *at, float *size,
+                             int64_t room, float *panels, int threads) {
+    const product p = {{rows, width, panels_of(width) * PANEL, 1, ready, form}, g, x, panels, n, turned};
+    return regrow_seek(&p.of, active, count, wide, bound, at, size, room, threads);
 }

@@ -97,7 +97,7 @@ static void spread(const char *from, const uint8_t *flags, int64_t n, int size, 
     regrow_sieve()->spread(from + before * size, flags + first, end - first, size, rest, to + first * size);
 }
 
-/* to = the entries of `from` [n] that are flagged, of 2, 4 or 8 bytes. */
+/* to = the entries of `from` [n] that are flagged, of 1, 2, 4 or 8 bytes. */
 EXPORT void regrow_only(const void *from, const uint8_t *flags, int64_t n, int size, void *to, int threads) {
     int64_t total = 0;
 #pragma omp parallel num_threads(n < ENOUGH ? 1 : threads)

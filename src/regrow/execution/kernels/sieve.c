@@ -69,7 +69,8 @@ static void only(const void *from, const uint8_t *flags, int64_t count, int size
 #endif
     if (size == 8) ONLY(int64_t)
     else if (size == 4) ONLY(int32_t)
-    else ONLY(int16_t)
+    else if (size == 2) ONLY(int16_t)
+    else ONLY(int8_t)
 }
 
 #define SPREAD(type)                                                               \
@@ -92,7 +93,8 @@ static void spread(const void *from, const uint8_t *flags, int64_t n, int size, 
 #endif
     if (size == 8) SPREAD(int64_t)
     else if (size == 4) SPREAD(int32_t)
-    else SPREAD(int16_t)
+    else if (size == 2) SPREAD(int16_t)
+    else SPREAD(int8_t)
 }
 
 #define NAME_(isa) regrow_sieve_##isa

@@ -98,6 +98,25 @@ def test_carrying_values(pair: tuple[int, Tensor, Tensor], kind: torch.dtype) ->
     assert torch.equal(kept, plainly(positions.only, values, match.stay, match.both))
 
 
+@pytest.mark.parametrize("bound", [0.0, 0.5, torch.inf, torch.nan])
+def test_what_reaches_a_bound(bound: float) -> None:
+    values = torch.randn(40_001)
+    values[:4] = torch.tensor([torch.nan, torch.inf, -0.5, 0.5])
+    flags, n = algebra.reaching(values, bound)
+    plain = plainly(positions.reaching, values, bound)
+    assert torch.equal(flags, plain[0])  # type: ignore[index]
+    assert n == plain[1] == int(flags.count_nonzero())  # type: ignore[index]
+
+
+def test_joined_with_what_belongs_to_them(pair: tuple[int, Tensor, Tensor]) -> None:
+    _, one, other = pair
+    other = positions.difference(other, one)
+    for a, b in ((one, other), (other, one), (one, other[:5]), (one, other[:0])):
+        x, y = torch.randn(a.numel()), torch.randn(b.numel())
+        for ours, plain in zip(algebra.joined(a, x, b, y), plainly(positions.joined, a, x, b, y), strict=True):  # type: ignore[call-overload]
+            assert torch.equal(ours, plain)
+
+
 def test_carrying_in_place() -> None:
     g = Generator().manual_seed(3)
     one, other = (drawn(100_000, 40_000, g).int() for _ in range(2))

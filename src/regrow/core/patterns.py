@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from regrow.core.faster import may_be_faster
-from regrow.core.positions import contains, only, room, union, unset, where
+from regrow.core.positions import joined, only, reaching, room, where
 from regrow.core.select import chosen, select
 
 
@@ -34,22 +34,11 @@ class Candidates:
         if k == 0:
             return self
         signal = signal.to(self.score.dtype)  # of half precision, so that nothing is rounded as they are compared
-        flags, more = _outside(signal, float(self.score.min()) if n >= k else torch.nan)
+        flags, more = reaching(signal, float(self.score.min()) if n >= k else torch.nan)
         size = only(signal, flags, more).abs_().nan_to_num_(nan=0.0, posinf=torch.inf)
-        both = union(self.position, only(active, flags, more), room(n + more, self.position.dtype, active.device))
+        position = only(active, flags, more).to(self.position.dtype)
         del flags
-        ours = contains(self.position, both)
-        score = room(both.numel(), size.dtype, size.device).masked_scatter_(ours, self.score)
-        return Candidates(both, score.masked_scatter_(unset(ours), size))
-
-
-def _outside(signal: Tensor, bound: float) -> tuple[Tensor, int]:
-    """Where |signal| is not below the bound, and how often."""
-    low, high = (room(signal.numel(), torch.bool, signal.device) for _ in range(2))
-    torch.gt(signal, -bound, out=low)
-    torch.lt(signal, bound, out=high)
-    flags = low.logical_and_(high).logical_not_()
-    return flags, int(flags.count_nonzero())
+        return Candidates(*joined(self.position, self.score, position, size))
 
 
 class Pattern(Protocol):

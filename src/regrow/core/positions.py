@@ -140,6 +140,21 @@ def union(a: Tensor, b: Tensor, into: Tensor | None = None) -> Tensor:
 
 
 @may_be_faster
+def joined(a: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The positions of two disjoint sets, and the values that belong to them, for a moment."""
+    both = union(a, b)
+    ours = contains(a, both)
+    return both, x.new_empty(both.numel()).masked_scatter_(ours, x).masked_scatter_(~ours, y)
+
+
+@may_be_faster
+def reaching(values: Tensor, bound: float) -> tuple[Tensor, int]:
+    """Which values are in size not below the bound (a NaN is not), for a moment, and how many."""
+    flags = ~(values.abs() < bound)
+    return flags, int(flags.count_nonzero())
+
+
+@may_be_faster
 def distinct(positions: Tensor) -> Tensor:
     """These positions in ascending order, each once. They are sorted in place."""
     if positions.device.type == "cpu":

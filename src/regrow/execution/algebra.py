@@ -90,6 +90,23 @@ def union(a: Tensor, b: Tensor, into: Tensor | None = None) -> Result:
     return both if total == both.numel() else both[:total].clone() if into is None else both[:total]
 
 
+def joined(a: Tensor, x: Tensor, b: Tensor, y: Tensor) -> Result:
+    if not _serves(a, x, b, y) or not (x.dtype is y.dtype is torch.float32 and a.dtype is b.dtype):
+        return NotImplemented
+    n = a.numel() + b.numel()
+    both, values = (scratch.passing(n, one.dtype) for one in (a, x))
+    given = a, x, a.numel(), b, y, b.numel(), _wide(a)
+    native.call("joined", *given, both, values, torch.get_num_threads())
+    return both, values
+
+
+def reaching(values: Tensor, bound: float) -> Result:
+    if not _serves(values) or values.dtype is not torch.float32:
+        return NotImplemented
+    flags = scratch.passing(values.numel(), torch.bool)
+    return flags, native.call("reaching", *_set(values), bound, flags, torch.get_num_threads())
+
+
 _MANY = 4096
 """Draws from which on it pays to take torch's generator over and give it back."""
 
@@ -185,5 +202,5 @@ def _wide(positions: Tensor) -> bool:
 
 
 _MEMORY, _DRAWN = (room, lasting), (draws, distinct, absent)
-_SETS, _CHOSEN = (ascend, match, contains, only, carry, union, mark, listed), (highest, rivals)
+_SETS, _CHOSEN = (ascend, match, contains, only, carry, union, joined, reaching, mark, listed), (highest, rivals)
 KERNELS = {f.__name__: f for f in (*_MEMORY, *_DRAWN, *_SETS, *_CHOSEN)}

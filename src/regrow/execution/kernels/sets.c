@@ -170,6 +170,16 @@ INLINE void insert(const void *a, const int64_t *first, const void *b, const int
     }
 }
 
+/* Where this thread's shares of a begin, those of b beside them, and where the last ones end. */
+INLINE void cut(const void *a, int64_t n, const void *b, int64_t m, int wide, int64_t *i, int64_t *j) {
+    const int64_t shares = omp_get_num_threads() * LANES;
+    for (int l = 0; l <= LANES; l++) {
+        const int64_t share = omp_get_thread_num() * LANES + l;
+        i[l] = n * share / shares;
+        j[l] = share == 0 ? 0 : share == shares || i[l] == n ? m : below(b, wide, m, get(a, wide, i[l]));
+    }
+}
+
 #define FEW 16    /* times smaller is small */
 
 /* to [n + m] = what is in either; returns how many. */
@@ -178,13 +188,8 @@ EXPORT int64_t regrow_union(const void *a, int64_t n, const void *b, int64_t m, 
     int64_t total = 0;
 #pragma omp parallel num_threads(n + m < ENOUGH ? 1 : threads)
     {
-        const int64_t shares = omp_get_num_threads() * LANES;
         int64_t i[LANES + 1], j[LANES + 1], k[LANES];
-        for (int l = 0; l <= LANES; l++) {
-            const int64_t share = omp_get_thread_num() * LANES + l;
-            i[l] = n * share / shares;
-            j[l] = share == 0 ? 0 : share == shares || i[l] == n ? m : below(b, wide, m, get(a, wide, i[l]));
-        }
+        cut(a, n, b, m, wide, i, j);
         if (m < n / FEW && wide) insert(a, i, b, j, 1, to, k);
         else if (m < n / FEW) insert(a, i, b, j, 0, to, k);
         else if (wide) merge(a, i, b, j, 1, to, k);
@@ -196,6 +201,55 @@ EXPORT int64_t regrow_union(const void *a, int64_t n, const void *b, int64_t m, 
         }
     }
     return total;
+}
+
+/* Of disjoint sets; u and v, which belong to them, go along: as integers, which no compiler chooses from by a branch. */
+INLINE void join_step(const void *a, const int32_t *u, int64_t *i, const void *b, const int32_t *v, int64_t *j, int wide,
+                      void *to, int32_t *values) {
+    const int64_t x = get(a, wide, *i), y = get(b, wide, *j), k = *i + *j;
+    const int64_t first = x < y;
+    const int32_t other = v[*j];
+    put(to, wide, k, first ? x : y);
+    values[k] = other ^ ((u[*i] ^ other) & -(int32_t)first);
+    *i += first;
+    *j += !first;
+}
+
+INLINE void join(const void *a, const int32_t *u, const int64_t *first, const void *b, const int32_t *v, const int64_t *second,
+                 int wide, void *to, int32_t *values) {
+    int64_t i[LANES], j[LANES];
+    EACH_LANE i[l] = first[l], j[l] = second[l];
+    for (int64_t left; (left = steps(i, first + 1, j, second + 1)) > 0;)
+        for (; left > 0; left--) EACH_LANE join_step(a, u, &i[l], b, v, &j[l], wide, to, values);
+    EACH_LANE {
+        while (i[l] < first[l + 1] && j[l] < second[l + 1]) join_step(a, u, &i[l], b, v, &j[l], wide, to, values);
+        for (; i[l] < first[l + 1]; i[l]++) put(to, wide, i[l] + j[l], get(a, wide, i[l])), values[i[l] + j[l]] = u[i[l]];
+        for (; j[l] < second[l + 1]; j[l]++) put(to, wide, i[l] + j[l], get(b, wide, j[l])), values[i[l] + j[l]] = v[j[l]];
+    }
+}
+
+/* to, values [n + m] = the disjoint sets a and b together, with u and v. */
+EXPORT void regrow_joined(const void *a, const int32_t *u, int64_t n, const void *b, const int32_t *v, int64_t m, int wide,
+                          void *to, int32_t *values, int threads) {
+#pragma omp parallel num_threads(n + m < ENOUGH ? 1 : threads)
+    {
+        int64_t i[LANES + 1], j[LANES + 1];
+        cut(a, n, b, m, wide, i, j);
+        if (wide) join(a, u, i, b, v, j, 1, to, values);
+        else join(a, u, i, b, v, j, 0, to, values);
+    }
+}
+
+/* flags [n]: which values are in size not below the bound; returns how many. */
+EXPORT int64_t regrow_reaching(const float *values, int64_t n, float bound, uint8_t *flags, int threads) {
+    int64_t found = 0;
+#pragma omp parallel num_threads(n < ENOUGH ? 1 : threads) reduction(+ : found)
+    {
+        const int64_t first = part(n, 0), end = part(n, 1);
+        for (int64_t k = first; k < end; k++) flags[k] = !(__builtin_fabsf(values[k]) < bound);
+        found = count(flags + first, end - first);
+    }
+    return found;
 }
 
 INLINE void absent_step(const void *set, int wide, int64_t *low, const void *ranks, int far, int64_t *k, void *to) {

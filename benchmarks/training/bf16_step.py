@@ -44,7 +44,7 @@ def compare(sparsity: float = 0.95) -> Comparison:
     """A turn is 100 steps, so that each holds one update."""
     x, y = CASES["small"].batch()
     name = f"MLP 784-1024-1024-10, batch 128, {sparsity:.0%}, bf16 autocast"
-    return paired(name, step_of(x, y, sparsity), step_of(x, y, 0.0), 1 / STEP, rounds=11, calls=100)
+    return paired(name, step_of(x, y, sparsity), step_of(x, y, 0.0), 1 / STEP, rounds=31, calls=100)
 
 
 def wide(side: int, batch: int, sparsity: float = 0.95) -> Comparison:

@@ -50,7 +50,7 @@ CASES = {
         optimizer="sgd",
         settings={"lr": 0.01, "momentum": 0.9},
         method="rigl",
-        rounds=11,
+        rounds=31,
         targets={0.9: 4.5, 0.95: 7.5, 0.98: 11.0},
     ),
     "large": Case(

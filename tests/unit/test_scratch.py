@@ -98,8 +98,16 @@ def test_a_housed_copy_is_apart_from_the_heap() -> None:
     scratch.trim()
 
 
-def test_what_passes_for_longer_moves_to_the_lowest_place() -> None:
-    arena, below = scratch._ARENA, scratch.passing(MB, torch.uint8)
+@pytest.fixture
+def arena(monkeypatch: pytest.MonkeyPatch) -> scratch.Arena:
+    """One of the test's own, where nobody else has a place."""
+    arena = scratch.Arena()
+    monkeypatch.setattr(scratch, "_ARENA", arena)
+    return arena
+
+
+def test_what_passes_for_longer_moves_to_the_lowest_place(arena: scratch.Arena) -> None:
+    below = scratch.passing(MB, torch.uint8)
     above = scratch.passing(MB, torch.uint8).fill_(3)
     at = below.data_ptr()
     del below
@@ -113,6 +121,7 @@ def test_what_passes_for_longer_moves_to_the_lowest_place() -> None:
     assert (len(arena._taken), len(arena._views)) == (held, held)
 
 
+@pytest.mark.usefixtures("arena")
 def test_what_moves_may_reach_into_its_own_place() -> None:
     below, above = (scratch.passing(n, torch.uint8) for n in (MB, 3 * MB))
     values = torch.arange(3 * MB).to(torch.uint8)

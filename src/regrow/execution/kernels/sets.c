@@ -42,6 +42,11 @@ INLINE void match_step(const void *old, const void *fresh, int wide, int64_t *i,
     *k += b <= a;
 }
 
+/* Of an empty set there may be no address at all. */
+INLINE void clear(uint8_t *flags, int64_t first, int64_t end) {
+    if (first < end) memset(flags + first, 0, end - first);
+}
+
 INLINE void match(const void *old, int64_t n, const void *fresh, int64_t m, int wide, uint8_t *stays, uint8_t *known) {
     const int64_t shares = omp_get_num_threads() * LANES;
     int64_t i[LANES], k[LANES], old_stop[LANES], stop[LANES];
@@ -56,8 +61,8 @@ INLINE void match(const void *old, int64_t n, const void *fresh, int64_t m, int 
         for (; left > 0; left--) EACH_LANE match_step(old, fresh, wide, &i[l], &k[l], stays, known);
     EACH_LANE {
         while (i[l] < old_stop[l] && k[l] < stop[l]) match_step(old, fresh, wide, &i[l], &k[l], stays, known);
-        memset(stays + i[l], 0, old_stop[l] - i[l]);
-        memset(known + k[l], 0, stop[l] - k[l]);
+        clear(stays, i[l], old_stop[l]);
+        clear(known, k[l], stop[l]);
     }
 }
 

@@ -77,6 +77,7 @@ def core_hours(results: Results) -> float:
 
 def figure(study: Study, rises: Iterable[Rise], results: Results, path: Path) -> None:
     """Test accuracy against R_s, a line per batch size."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     drawing = Figure(figsize=(6, 4), layout="constrained")
@@ -90,7 +91,8 @@ def figure(study: Study, rises: Iterable[Rise], results: Results, path: Path) ->
             axes.errorbar(x, means, halves if all(len(run) > 1 for run in runs) else None, marker="o", label=f"{batch}")
     axes.set(xlabel="exploration rate R_s", ylabel="test accuracy, %")
     axes.legend(title="batch size")
-    drawing.savefig(path, metadata={"Date": None})
+    with rc_context({"svg.hashsalt": study.name}):  # the same file each time
+        drawing.savefig(path, metadata={"Date": None})
 
 
 def _unit(study: Study) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,11 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from regrow.execution import images, native
+from regrow.execution import images
 from regrow.execution.conv_ops import Geometry, sparse_conv2d
 from regrow.execution.index import Index
-
-ISAS = native.available()
 
 Case = tuple[int, tuple[int, int, int], int, Geometry, float]
 """N; (C, H, W); O; the geometry; density."""
@@ -47,14 +43,6 @@ CASES: dict[str, Case] = {
     "empty": (4, (3, 6, 6), 4, square(3, padding=1), 0.0),
     "full": (4, (3, 6, 6), 4, square(3, padding=1), 1.0),
 }
-
-
-@pytest.fixture(params=ISAS)
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = native.isa()
-    native.use(request.param)
-    yield request.param
-    native.use(before)
 
 
 def inputs(case: Case, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor, Tensor, Index]:

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 from torch.nn.grad import conv2d_weight
 
-from regrow.execution import images, native
+from regrow.execution import images
 from regrow.execution.conv_ops import Geometry, filter_gradients
 
-
-@pytest.fixture(params=native.available(), autouse=True)
-def isa(request: pytest.FixtureRequest) -> Iterator[None]:
-    before = native.isa()
-    native.use(request.param)
-    yield
-    native.use(before)
+pytestmark = pytest.mark.usefixtures("isa")
 
 
 CASES = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import prod
 
 import pytest
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torch.library import opcheck
 
 from regrow.core.topology import Topology
-from regrow.execution import images, native
+from regrow.execution import images
 from regrow.execution.folded import folded, folds, normed
 from regrow.execution.index import Index
 from regrow.execution.sparse import SparseBackend
@@ -49,14 +48,6 @@ def test_only_a_norm_that_has_settled_folds() -> None:
     assert not folds(norm)
     assert folds(norm.eval())
     assert not folds(nn.BatchNorm2d(3, track_running_stats=False).eval())
-
-
-@pytest.fixture(params=native.available())
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = native.isa()
-    native.use(request.param)
-    yield request.param
-    native.use(before)
 
 
 def sparse(model: nn.Module, density: float = 0.3) -> nn.Module:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -16,7 +15,6 @@ from regrow.core.errors import RegrowError
 from regrow.execution import native, ops, reference
 from regrow.execution.index import Index
 
-ISAS = native.available()
 BATCHES = (1, 2, 3, 7, 16, 64, 65, 128, 200, 1000)
 SHAPES = {  # name -> out, in, density
     "plain": (37, 53, 0.2),
@@ -28,14 +26,6 @@ SHAPES = {  # name -> out, in, density
     "wide: blocks of columns": (20, 9000, 0.01),
     "tall: blocks of rows": (9000, 20, 0.01),
 }
-
-
-@pytest.fixture(params=ISAS)
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = native.isa()
-    native.use(request.param)
-    yield request.param
-    native.use(before)
 
 
 def index_of(out: int, width: int, density: float) -> Index:

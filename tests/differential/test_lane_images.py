@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,20 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.library import opcheck
 
-from regrow.execution import images, native
+from regrow.execution import images
 from regrow.execution.batch_norm_ops import batch_norm, batch_normed
 from regrow.execution.lane_layers import LaneConv2d, RowConv2d
 from regrow.execution.lane_norms import in_image_lanes
 from regrow.execution.swap import give_back, take_over
 from regrow.train import models
 
-
-@pytest.fixture(params=native.available(), autouse=True)
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = native.isa()
-    native.use(request.param)
-    yield request.param
-    native.use(before)
+pytestmark = pytest.mark.usefixtures("isa")
 
 
 LAYOUTS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -20,15 +20,6 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {  # of [6, 5, 3, 7]
     "part of a larger tensor": lambda x: torch.cat([x, x])[6:],
     "gaps between rows": lambda x: torch.cat([x, x], 1)[:, :5],
 }
-
-
-@pytest.fixture(params=native.available())
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    before, threads = native.isa(), torch.get_num_threads()
-    native.use(request.param)
-    yield request.param
-    native.use(before)
-    torch.set_num_threads(threads)
 
 
 def active(*shape: int, density: float = 0.2) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,16 +20,10 @@ from regrow.execution.norm_ops import in_lanes, layer_norm
 from regrow.execution.rows import rows
 from regrow.execution.swap import give_back, take_over
 
+pytestmark = pytest.mark.usefixtures("isa")
+
 SHAPES = [(2, 1), (3, 7), (16, 33), (130, 5), (67, 256), (2100, 9)]
 CASES = [(nn.LayerNorm, {}), (nn.BatchNorm1d, {})]
-
-
-@pytest.fixture(params=native.available(), autouse=True)
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = native.isa()
-    native.use(request.param)
-    yield request.param
-    native.use(before)
 
 
 def lanes(n: int, features: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
@@ -21,6 +20,8 @@ from regrow.execution.lane_norms import in_image_lanes
 from regrow.execution.pool_ops import fits, max_pool
 from regrow.execution.swap import take_over
 
+pytestmark = pytest.mark.usefixtures("isa")
+
 OPS = torch.ops.regrow
 SHAPES = [(2, 3, 6, 6), (7, 2, 7, 5), (16, 3, 4, 8), (37, 1, 9, 9), (67, 2, 5, 6), (33, 65, 6, 6)]
 WINDOWS: list[dict[str, Any]] = [
@@ -34,14 +35,6 @@ WINDOWS: list[dict[str, Any]] = [
     {"kernel_size": (4,), "stride": [], "padding": 2},
 ]
 TYPES = [torch.float32, torch.bfloat16]
-
-
-@pytest.fixture(params=native.available(), autouse=True)
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = native.isa()
-    native.use(request.param)
-    yield request.param
-    native.use(before)
 
 
 class Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -11,13 +9,8 @@ from regrow.core.patterns import UNSTRUCTURED
 from regrow.execution import images, native, rivals
 from regrow.execution.conv_ops import Geometry, filter_gradients
 
-
-@pytest.fixture(params=[name for name in native.available() if name != "reference"], autouse=True)
-def isa(request: pytest.FixtureRequest) -> Iterator[None]:
-    before = native.isa()
-    native.use(request.param)
-    yield
-    native.use(before)
+KERNELS = [name for name in native.available() if name != "reference"]
+pytestmark = [pytest.mark.usefixtures("isa"), pytest.mark.parametrize("isa", KERNELS, indirect=True)]
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,16 +10,10 @@ from torch import Tensor
 from torch.library import opcheck
 
 from regrow import RegrowError
-from regrow.execution import images, native
+from regrow.execution import images
 from regrow.execution.soft_ops import swish
 
-
-@pytest.fixture(params=native.available(), autouse=True)
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = native.isa()
-    native.use(request.param)
-    yield request.param
-    native.use(before)
+pytestmark = pytest.mark.usefixtures("isa")
 
 
 def formula(x: Tensor, beta: float) -> Tensor:

@@ -10,7 +10,8 @@ from torch.utils.flop_counter import register_flop_formula
 
 torch.library.define("regrow::product", "(Tensor a, Tensor b) -> Tensor")
 
-_ONEDNN: bool = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
+ONEDNN: bool = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
+"""Has this torch oneDNN's product of matrices?"""
 
 _ENOUGH = 2**23
 """Products in a product of matrices, below which an operator of our own costs more than oneDNN gains."""
@@ -48,7 +49,7 @@ def _affine(weight: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
     """W x + b, [out, n] of x [in, n]."""
     small = weight.numel() * x.shape[1] < _ENOUGH
     plain = x.dtype is weight.dtype is torch.float32 and x.is_cpu and not torch.is_autocast_enabled("cpu")
-    if small or not (plain and _ONEDNN):
+    if small or not (plain and ONEDNN):
         return weight @ x if bias is None else torch.addmm(bias[:, None], weight, x)
     y: Tensor = torch.ops.regrow.product(weight, x)
     return y if bias is None else y + bias[:, None]

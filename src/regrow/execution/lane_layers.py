@@ -16,10 +16,8 @@ from torch.utils._pytree import tree_map
 from regrow.execution import dense, groups, images, native, pool_ops
 from regrow.execution.lane_norms import in_image_lanes, serves
 from regrow.execution.norm_ops import layer_norm
-from regrow.execution.sparse_conv import convolved
+from regrow.execution.sparse_conv import Size, convolved, pair
 from regrow.execution.stand_in import stand_in
-
-Size = int | Sequence[int]
 
 
 def sideways(call: Callable[[Tensor], Any], x: Tensor) -> Any:
@@ -47,11 +45,6 @@ def max_pool(
     return sideways(
         lambda x: call(x, kernel_size, stride, padding, dilation, ceil_mode, return_indices=return_indices), input
     )
-
-
-def pair(size: Size) -> tuple[int, int]:
-    """(height, width), as torch reads it."""
-    return (size, size) if isinstance(size, int) else (size[0], size[-1])
 
 
 @stand_in

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from regrow.execution.conv_ops import Geometry, filter_gradients, sparse_conv2d
 from regrow.execution.index import Index
 from regrow.execution.rivals import of_filters
 from regrow.execution.sparse_layer import SparseLayer
+
+Size = int | Sequence[int]
+"""(height, width), or both at once."""
 
 _MANY, _SOME = 1024, 128
 """Inputs of an output pixel from which on torch computes a whole layer faster, both transpositions included; and where
@@ -75,9 +79,9 @@ def geometry(layer: nn.Conv2d) -> Geometry:
     zeros = layer.padding_mode == "zeros"
     left, _, top, _ = layer._reversed_padding_repeated_twice if zeros else (0, 0, 0, 0)
     same = zeros and layer.padding == "same"
-    return Geometry(_pair(layer.kernel_size), _pair(layer.stride), (top, left), _pair(layer.dilation), same)
+    return Geometry(pair(layer.kernel_size), pair(layer.stride), (top, left), pair(layer.dilation), same)
 
 
-def _pair(numbers: tuple[int, ...]) -> tuple[int, int]:
-    height, width = numbers
-    return height, width
+def pair(size: Size) -> tuple[int, int]:
+    """(height, width), as torch reads it."""
+    return (size, size) if isinstance(size, int) else (size[0], size[-1])

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from regrow.core.topology import Topology
+from regrow.execution.dense import ONEDNN
 from regrow.execution.index import Index
 from regrow.execution.ops import sparse_linear
 
@@ -141,7 +142,7 @@ def _evenly(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """By oneDNN where it can: for small batches up to twice as fast as what F.linear calls; it has no gradient."""
-    if torch.is_grad_enabled() or not (x.dtype is weight.dtype is torch.float32 and x.device.type == "cpu" and _ONEDNN):
+    if torch.is_grad_enabled() or not (x.dtype is weight.dtype is torch.float32 and x.device.type == "cpu" and ONEDNN):
         return linear(x, weight, bias)
     y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return y
@@ -150,5 +151,3 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 _FEW = 2
 """Samples up to which a product costs what reading its weights does, so that all threads are to read: 93 us for 136
 (three members, 1024 x 1024, one sample, two threads)."""
-
-_ONEDNN: bool = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]

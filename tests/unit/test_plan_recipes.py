@@ -147,6 +147,15 @@ def test_a_sup_tickets_run_leaves_its_average(tmp_path: Path) -> None:
     assert result["superposed"]["by"] == "cima 0.8"
 
 
+def test_looks_at_validation_as_seldom_as_asked(tmp_path: Path) -> None:
+    often, result, _ = run("sup-tickets", tmp_path / "often")
+    seldom, same, _ = run("sup-tickets", tmp_path / "seldom", "evaluate_every=3")
+    assert same["model_digest"] == result["model_digest"], "looking changes nothing"
+    looked = {row["epoch"]: row["val_accuracy"] for row in rows(seldom) if row["val_accuracy"] is not None}
+    epochs = [row["epoch"] for row in rows(often)]
+    assert set(looked) == {epoch for epoch in epochs if epoch % 3 == 0 or epoch == epochs[-1]}
+
+
 def test_tickets_of_another_basin_are_left_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The refusal is in the result, and nothing is averaged."""
     with monkeypatch.context() as patch:

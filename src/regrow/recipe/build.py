@@ -79,6 +79,7 @@ def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
         sparsifier=sparsifier,
         scheduler=scheduler,
         scheduler_every="step",
+        evaluate_every=recipe.evaluate_every,
         threads=recipe.threads,
         flops=flops_of(recipe, model, source.shape, steps, sparsifier, seed),
         plan=plan,

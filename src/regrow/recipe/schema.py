@@ -160,6 +160,7 @@ class Recipe(Spec):
         description="masked (dense arithmetic), sparse (only the weights that exist are stored and computed), or auto: "
         "layer by layer what is faster, measured in the first training step",
     )
+    evaluate_every: int = Field(1, gt=0, description="epochs from one look at the validation split to the next")
     threads: int | None = Field(None, gt=0, description="CPU threads; torch decides when null")
 
     @model_validator(mode="before")

@@ -238,7 +238,7 @@ def test_who_follows_the_plan(folders: Folders) -> None:
     ("changes", "message"),
     [
         ({"total_steps": 5}, "total_steps=5, but the plan has 12 steps"),
-        ({"method": "static"}, r"the plan explores, but Static never moves a weight"),
+        ({"method": "static"}, r"the plan explores, but the method never updates"),
         ({"every": 50, "plan": edst(6, 6, 1)}, r"updates every 50 steps, the longest phase has 6: .* every=1,"),
     ],
 )

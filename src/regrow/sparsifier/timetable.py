@@ -126,14 +126,14 @@ def check_horizon(method: Method, plan: Sequence[Period], total_steps: int) -> N
     Raises:
         RegrowError: no length, two, or a method that would never act in it.
     """
-    name, every = type(method).__name__, method.every
+    every = method.every
     if plan and total_steps not in (0, length := sum(period.steps for period in plan)):
         raise RegrowError(f"total_steps={total_steps}, but the plan has {length} steps; give the plan alone")
     if every is None:
         if any(period.explore for period in plan):
             raise RegrowError(
-                f"the plan explores, but {name} never moves a weight; for a fixed topology between explorations give "
-                "the method that is to explore, and phases with evolve=False"
+                "the plan explores, but the method never updates; for a fixed topology between explorations give the "
+                "method that is to explore, and phases with evolve=False"
             )
         return
     if not plan and total_steps < 1:
@@ -142,6 +142,6 @@ def check_horizon(method: Method, plan: Sequence[Period], total_steps: int) -> N
     if not any(period.explore or (period.evolve and every.updates(period.steps)) for period in periods):
         longest = max(period.steps for period in periods)
         raise RegrowError(
-            f"{name} updates every {every.interval} steps, the {'longest phase' if plan else 'run'} has {longest}: "
+            f"the method updates every {every.interval} steps, the {'longest phase' if plan else 'run'} has {longest}: "
             f"no update would ever happen; pass every={max(1, longest // 20)}, or method='static'"
         )

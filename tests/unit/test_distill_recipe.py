@@ -12,6 +12,8 @@ import torch
 from interrupt import Interrupted, stop_at
 from regrow import RegrowError
 from regrow.lab.evaluation import Subject
+from regrow.lab.plan.draft import Draft
+from regrow.lab.plan.outlook import outlook
 from regrow.metrics.probabilities import ensemble
 from regrow.recipe.build import job_of
 from regrow.recipe.folders import keep, wanted
@@ -75,6 +77,20 @@ def test_its_result_counts_the_teachers_answers(runs: Path) -> None:
     assert counted["training_teacher"] == samples * per_sample
     assert counted["training"] == without["flops"]["training"] + samples * per_sample
     assert counted["inference"] == without["flops"]["inference"]
+
+
+def test_its_plan_counts_them_once_the_teacher_is_there(runs: Path) -> None:
+    recipe, folder = wanted(student("runs/teacher/seed_{seed}"), 0, runs)
+    early = outlook(Draft.of(recipe), calibrated=False)
+    assert any("have not finished" in note for note in early.notes)
+    run("freetickets", runs, [*EDST, "backend=masked"]).path.parent.rename(runs / "teacher")
+    ahead = outlook(Draft.of(recipe), calibrated=False)
+    keep(recipe, folder)
+    result = fit(job_of(recipe, 0), folder)
+    assert ahead.flops["training"] == pytest.approx(result["flops"]["training"])
+    assert ahead.flops["training_teacher"] == result["flops"]["training_teacher"]
+    assert early.flops["training"] == pytest.approx(ahead.flops["training"] - ahead.flops["training_teacher"])
+    assert not any("have not finished" in note for note in ahead.notes)
 
 
 def test_killed_at_every_step(runs: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from regrow.core.distributions import DISTRIBUTIONS, Distribution, Overrides, counts
+from regrow.core.errors import RegrowError
 from regrow.core.site import Clock
 from regrow.core.topology import Topology
 from regrow.lab.plan import pruned
@@ -24,6 +25,7 @@ from regrow.recipe.check import check
 from regrow.recipe.optim import plan_of
 from regrow.recipe.schema import Recipe
 from regrow.recipe.start import MASK, StartSpec
+from regrow.recipe.teacher import answer_of, with_teacher
 from regrow.recipe.tweaks import with_ghosts
 from regrow.sparsifier.start import start_topology
 from regrow.sparsifier.timetable import Period, Timetable, WholeRun, check_horizon
@@ -182,7 +184,16 @@ class Draft:
             reference_steps=self.recipe.compared_epochs * self.steps_per_epoch,
         )
         haunted = math.ceil(self.net.haunted * self.timetable.periods[0].steps)
-        return with_ghosts(counted, self.net.flops, self.recipe.batch_size * haunted)
+        counted = with_ghosts(counted, self.net.flops, self.recipe.batch_size * haunted)
+        return with_teacher(counted, self.answer, self.ledger.samples) if self.answer else counted
+
+    @cached_property
+    def answer(self) -> dict[str, float] | None:
+        """The FLOPs of its teacher's answer to one sample; None without one, and while its runs have not finished."""
+        try:
+            return answer_of(self.recipe.distill, self.recipe.seeds[0]) if self.recipe.distill else None
+        except RegrowError:
+            return None
 
     @cached_property
     def dense_flops(self) -> dict[str, int]:

@@ -162,6 +162,10 @@ def _notes(draft: Draft, calibration: Calibration | None) -> list[str]:
     notes = []
     if draft.recipe.tweaks:
         notes.append("tweaks: seconds are those of the run without them; rescaled-init comes before the first step")
+    if draft.recipe.distill:
+        notes.append("distill: seconds and memory are those of the run without its teacher's answers")
+        if draft.answer is None:
+            notes.append("distill: the teacher's runs have not finished: their answers are not in the FLOPs")
     if calibration and calibration.batch < draft.recipe.batch_size:
         notes.append(f"seconds are scaled up from steps of {calibration.batch} samples")
     if calibration and draft.recipe.data.name.startswith("folder") and not isinstance(draft.sizes.data, FolderData):

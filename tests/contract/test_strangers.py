@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import SGD, Optimizer
-from torch.optim.optimizer import _global_optimizer_pre_hooks
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import regrow
 from regrow import RegrowError
 from regrow.sparsifier import Sparsifier
+from regrow.sparsifier.strangers import _WATCHES
 
 
 class Wrapper(Optimizer):
@@ -74,10 +76,31 @@ def test_one_of_other_parameters_is_none() -> None:
 
 
 def test_nothing_is_left_of_one_that_is_forgotten() -> None:
-    gc.collect()
-    before, model = len(_global_optimizer_pre_hooks), net()
+    model = net()
     sparsifier = sparse(model, SGD(model.parameters(), lr=0.01), "masked")
-    assert len(_global_optimizer_pre_hooks) == before + 1
+    optimizer, watches = weakref.ref(sparsifier.optimizer), len(_WATCHES)
     del model, sparsifier
     gc.collect()
-    assert len(_global_optimizer_pre_hooks) == before
+    assert optimizer() is None
+    other = net()
+    train(other, SGD(other.parameters(), lr=0.01), steps=1)
+    assert len(_WATCHES) < watches
+
+
+def test_one_may_be_forgotten_in_the_middle_of_a_step() -> None:
+    """Garbage is collected whenever it likes, also while torch goes through the hooks of all optimizers."""
+    model, other = net(), net()
+    kept = [sparse(model, SGD(model.parameters(), lr=0.01), "masked")]
+
+    def forget(*_: Any) -> None:
+        kept.clear()
+        gc.collect()
+
+    handle = register_optimizer_step_pre_hook(forget)
+    last = register_optimizer_step_pre_hook(lambda *_: None)  # so that torch has to go on
+    del model
+    try:
+        train(other, SGD(other.parameters(), lr=0.01), steps=2)
+    finally:
+        handle.remove()
+        last.remove()

@@ -88,6 +88,13 @@ def test_sizes_that_do_not_match_are_refused() -> None:
         sparse_conv2d(x[:, :, :0], values, bias, where, HOW)
 
 
+def test_another_dtype_is_refused() -> None:
+    where = index()
+    x, values, bias = leaves(where)
+    with pytest.raises(RegrowError, match=r"layer in torch.float32 was given torch.float64: .* torch.autocast"):
+        sparse_conv2d(x.double(), values, bias, where, HOW)
+
+
 LAYERS: dict[str, dict[str, Any]] = {
     "padded": {"kernel_size": 3, "padding": 1},
     "strided": {"kernel_size": (3, 5), "stride": 2, "padding": (1, 2), "bias": False},

@@ -101,3 +101,13 @@ def test_sizes_that_do_not_match_are_refused() -> None:
             ops.sparse_linear(*wrong, where)
     with pytest.raises(RegrowError, match="bias of 6 for 7 rows"):
         ops.sparse_linear(x, values, bias[1:], where)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int64])
+def test_another_dtype_is_refused_unless_autocast_sees_to_it(dtype: torch.dtype) -> None:
+    where = index()
+    x, values, bias = (leaf.detach() for leaf in leaves(where))
+    with pytest.raises(RegrowError, match=rf"layer in torch.float32 was given {dtype}: .* torch.autocast"):
+        ops.sparse_linear(x.to(dtype), values, bias, where)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ops.sparse_linear(x.to(dtype), values, bias, where).dtype is torch.bfloat16

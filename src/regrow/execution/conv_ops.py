@@ -13,7 +13,7 @@ from regrow.core.errors import RegrowError
 from regrow.execution import images, native, reference
 from regrow.execution.index import Index
 from regrow.execution.once import once
-from regrow.execution.ops import LISTENERS
+from regrow.execution.ops import LISTENERS, cast
 
 torch.library.define(
     "regrow::sparse_conv2d",
@@ -82,9 +82,9 @@ def sparse_conv2d(x: Tensor, values: Tensor, bias: Tensor | None, index: Index, 
         [N, O, H', W'], in lanes.
 
     Raises:
-        RegrowError: the kernel is larger than the padded image.
+        RegrowError: the kernel is larger than the padded image; x is of another dtype than the values.
     """
-    x, size = _given(x, index, geometry)
+    x, size = _given(x, values, index, geometry)
     y: Tensor = torch.ops.regrow.sparse_conv2d(x, values, bias, index.table, geometry.flat(), size)
     return y
 
@@ -103,7 +103,7 @@ def sparse_conv2d_normed(
 
     No gradients: for inference. scale, shift: [O]; add: as y, any strides.
     """
-    x, size = _given(x, index, geometry)
+    x, size = _given(x, values, index, geometry)
     fits = add is not None and add.dtype is x.dtype and add.shape == (x.shape[0], *size)
     lanes = images.lanes(add) if add is not None and fits else None
     given = x, values, shift, index.table, geometry.flat(), size
@@ -113,10 +113,9 @@ def sparse_conv2d_normed(
     return (y + add).relu() if relu else y + add
 
 
-def _given(x: Tensor, index: Index, geometry: Geometry) -> tuple[Tensor, list[int]]:
+def _given(x: Tensor, values: Tensor, index: Index, geometry: Geometry) -> tuple[Tensor, list[int]]:
     """The image as the kernels take it, and the size of what comes out."""
-    if torch.is_autocast_enabled("cpu"):
-        x = x.to(torch.get_autocast_dtype("cpu"))
+    x = cast(x, values)
     high, wide = geometry.size(x.shape[2], x.shape[3])
     if high < 1 or wide < 1:
         raise RegrowError(f"a {geometry.kernel} kernel does not fit into an image of {tuple(x.shape[2:])} with padding")

@@ -54,14 +54,27 @@ def sparse_linear(x: Tensor, values: Tensor, bias: Tensor | None, index: Index) 
 
     Returns:
         [..., out], in lanes: strides (1, N); for x [B, T, in]: (T, 1, B T), so that `.view(B * T, out)` is free.
+
+    Raises:
+        RegrowError: x is of another dtype than the values.
     """
     table, (out, _) = index
-    if torch.is_autocast_enabled("cpu"):
-        x = x.to(torch.get_autocast_dtype("cpu"))
+    x = cast(x, values)
     if x.dim() == 2:
         y: Tensor = torch.ops.regrow.sparse_linear(x, values, bias, table, out)
         return y
     return sparse_linear(x.reshape(-1, x.shape[-1]), values, bias, index).view(*x.shape[:-1], out)
+
+
+def cast(x: Tensor, values: Tensor) -> Tensor:
+    """x as autocast has it; without it, of the values' dtype already, or in bfloat16 for values in float32."""
+    if torch.is_autocast_enabled("cpu"):
+        return x.to(torch.get_autocast_dtype("cpu"))
+    if x.dtype is not values.dtype and (x.dtype, values.dtype) != (torch.bfloat16, torch.float32):
+        raise RegrowError(
+            f"a sparse layer in {values.dtype} was given {x.dtype}: give it x.to({values.dtype}), or use torch.autocast"
+        )
+    return x
 
 
 def lanes(x: Tensor) -> Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import weakref
+from collections import OrderedDict
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from torch import nn
@@ -19,33 +21,54 @@ def refuse_strangers(optimizer: Optimizer, sites: Mapping[str, nn.Parameter]) ->
 
     One that wraps `optimizer`, or is wrapped by it, steps in turn with it and is none.
     """
-    names = {id(parameter): name for name, parameter in sites.items()}
-    ours, kind = weakref.ref(optimizer), type(optimizer).__name__
-    within, before = False, False
+    _look_everywhere()
+    watch, handle = _Watch(optimizer, sites), RemovableHandle(_WATCHES)
+    _WATCHES[handle.id] = watch
+    return [optimizer.register_step_pre_hook(watch.enter), optimizer.register_step_post_hook(watch.leave), handle]
 
-    def enter(*_: Any) -> None:
-        nonlocal within
-        within = True
 
-    def leave(*_: Any) -> None:
-        nonlocal within, before
-        within, before = False, False
+class _Watch:
+    """Over the sites of one optimizer, which it does not keep alive."""
 
-    def look(other: Optimizer, *_: Any) -> None:
-        nonlocal before
-        if within or other is ours() or ours() is None:
+    def __init__(self, optimizer: Optimizer, sites: Mapping[str, nn.Parameter]) -> None:
+        self.ours, self.kind = weakref.ref(optimizer), type(optimizer).__name__
+        self.names = {id(parameter): name for name, parameter in sites.items()}
+        self.within, self.before = False, False
+
+    def enter(self, *_: Any) -> None:
+        self.within = True
+
+    def leave(self, *_: Any) -> None:
+        self.within, self.before = False, False
+
+    def look(self, other: Optimizer) -> None:
+        if self.within or other is self.ours():
             return
-        held = (names[id(p)] for group in other.param_groups for p in group["params"] if id(p) in names)
+        held = (self.names[id(p)] for group in other.param_groups for p in group["params"] if id(p) in self.names)
         if (name := next(held, None)) is None:
             return
-        if before:
+        if self.before:
             raise RegrowError(
-                f"{type(other).__name__} trains {name!r}, but the sparsifier rides on another optimizer ({kind}), "
+                f"{type(other).__name__} trains {name!r}, but the sparsifier rides on another optimizer ({self.kind}), "
                 "which does not step: the topology would never be updated. Make the optimizer first and give it to "
                 "`sparsify`; to change it later, finalize() and sparsify again."
             )
-        before = True
+        self.before = True
 
-    everywhere = register_optimizer_step_pre_hook(look)
-    weakref.finalize(optimizer, everywhere.remove).atexit = False
-    return [optimizer.register_step_pre_hook(enter), optimizer.register_step_post_hook(leave), everywhere]
+
+_WATCHES: OrderedDict[int, _Watch] = OrderedDict()
+
+
+@cache
+def _look_everywhere() -> None:
+    """Once and for good: a hook that left when its optimizer is collected would leave in the middle of a step, while
+    torch goes through its hooks."""
+    register_optimizer_step_pre_hook(_look)
+
+
+def _look(optimizer: Optimizer, *_: Any) -> None:
+    for number, watch in [*_WATCHES.items()]:
+        if watch.ours() is None:
+            del _WATCHES[number]
+        else:
+            watch.look(optimizer)

@@ -81,9 +81,20 @@ def test_the_central_figure_of_itop() -> None:
     assert len({entry.values["method.every.interval"] for entry in moving}) == 6
 
 
-@pytest.mark.parametrize("name", ["itop/suite-small", "itop/suite-full", "freetickets/suite-small", "tost/suite-small", "tost/suite-full"])  # fmt: skip # noqa: E501
+DRAWN = "tost/fashion-mnist-mlp-lottery-rigl-small"  # a recipe, the others are suites
+STARTED = [
+    DRAWN,
+    "itop/suite-small",
+    "itop/suite-full",
+    "freetickets/suite-small",
+    "tost/suite-small",
+    "tost/suite-full",
+]
+
+
+@pytest.mark.parametrize("name", STARTED)
 def test_lottery_tickets_are_where_the_command_beside_them_draws_them(name: str) -> None:
-    text = find(name, suites=True).read_text()
+    text = find(name, suites=name != DRAWN).read_text()
     command = re.search(r"regrow lottery (\S+)(?: --set (\S+))? --seeds 0,1,2 (?:\\\n#\s+)?--densities (\S+)", text)
     assert command is not None
     recipe = load(command[1], [command[2]] if command[2] else [])
@@ -92,8 +103,9 @@ def test_lottery_tickets_are_where_the_command_beside_them_draws_them(name: str)
     assert len(paths) == 1
     folder, _, number = re.fullmatch(r"runs/(\S+)/(seed_\{seed\})/tickets/(\d+)\.safetensors", paths.pop()).groups()  # type: ignore[union-attr]
     assert folder == f"{recipe.name}-lottery-{_hash8(drawn, recipe)}"
-    started = next(e for e in load_suite(name).entries if e.recipe.topology.name == "mask")
-    assert started.recipe.density is None
+    recipes = [load(name)] if name == DRAWN else [entry.recipe for entry in load_suite(name).entries]
+    started = next(recipe for recipe in recipes if recipe.topology.name == "mask")
+    assert started.density is None
     assert drawn.densities[int(number)] == (0.1 if "freetickets" in name else 0.05)
 
 

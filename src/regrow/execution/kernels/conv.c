@@ -189,7 +189,7 @@ static void run_lanes(const pass *p, const unit *u, int64_t f, int64_t at, int64
 static void run_row(const pass *p, const unit *u, int64_t y, float *dw, room *r) {
     element *source[MOST];
     const image *x = &p->target;
-    const int64_t widest = (dw ? HELD : TILE) * REGISTER;
+    const int64_t widest = dw ? HELD : TILE;
     for (int64_t k = 0; k < p->taps; k++) {
         const int64_t row = row_of(p, y, k), slot = row % p->slots;
         element *panel = r->ring + slot * panel_of(p);
@@ -207,8 +207,11 @@ static void run_row(const pass *p, const unit *u, int64_t y, float *dw, room *r)
             const comb one = {1, p->to.step, {p->to.start[f]}};
             fill(p, &p->held, &one, y, u->t, columns, u, r->held);
         }
-        for (int64_t at = 0; at < lanes; at += widest)
-            run_lanes(p, u, f, at, lanes - at < widest ? lanes - at : widest, source, dw, to, add, r);
+        const int64_t registers = up(lanes, REGISTER), tiles = up(registers, widest);
+        for (int64_t i = 0, at = 0, next; i < tiles; i++, at = next) {
+            next = registers * (i + 1) / tiles * REGISTER;
+            run_lanes(p, u, f, at, (next < lanes ? next : lanes) - at, source, dw, to, add, r);
+        }
     }
 }
 

@@ -34,6 +34,14 @@ INLINE vec load(const element *from) { return *(const loose *)from; }
 INLINE void store(element *to, vec v) { *(loose *)to = v; }
 #endif
 
+/* In a register from here on: compilers would read from memory again what they need twice, and these loops wait for loads. */
+INLINE vec once(vec v) {
+#ifdef __x86_64__
+    __asm__("" : "+v"(v));
+#endif
+    return v;
+}
+
 /* An address in one register: compilers would re-associate it into one addition per load. */
 INLINE const element *lane(const element *base, int64_t offset) {
     base += offset;

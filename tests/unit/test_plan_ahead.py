@@ -6,7 +6,9 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
+from regrow import sparsify
 from regrow.core.errors import RegrowError
 from regrow.lab.plan import foreseen
 from regrow.lab.plan.draft import Draft
@@ -18,7 +20,8 @@ from regrow.lab.plan.sizes import KNOWN, sizes_of, word_of
 from regrow.metrics.exploration import explored, total
 from regrow.recipe.build import job_of
 from regrow.recipe.load import load, shipped
-from regrow.train import data
+from regrow.tickets import Ticket
+from regrow.train import data, models
 from regrow.train.loop import fit
 from regrow.train.paths import RunFolder
 from regrow.train.record import Record, rows
@@ -249,15 +252,28 @@ def test_what_training_decides_is_no_more_than_likely() -> None:
     assert not drafted("tost/fashion-mnist-mlp-snip-small", "topology={name: snip, layers: erk}").unsure
 
 
-@pytest.mark.parametrize(
-    "path", sorted(p for p in shipped().rglob("*.yaml") if not p.stem.startswith("suite")), ids=str
-)
-def test_every_shipped_recipe_can_be_planned_without_data(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+DRAWN = "tost/fashion-mnist-mlp-lottery-rigl-small"  # it starts from tickets that another command draws
+SHIPPED = {str(path.relative_to(shipped()).with_suffix("")) for path in shipped().rglob("*.yaml")}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in SHIPPED - {DRAWN} if not Path(name).stem.startswith("suite")))
+def test_every_shipped_recipe_can_be_planned_without_data(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REGROW_DATA", "nowhere")
-    found = outlook(Draft.of(load(path)), calibrated=False)
+    found = outlook(drafted(name), calibrated=False)
     assert found.layers
     assert 0 < found.flops["inference_ratio"] <= 1
     assert all(cost.held is None or 0 < cost.held.ticket <= cost.held.checkpoint for cost in found.costs)
+
+
+def test_a_drawn_ticket_can_be_planned_from_once_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RegrowError, match=r"seed_3/tickets/5\.safetensors: no such file"):
+        drafted(DRAWN, "seeds=[3]")
+    recipe = load(DRAWN)
+    model = models.build(recipe.model.name, (1, 28, 28), 10, **recipe.model.options)
+    sparsifier = sparsify(model, torch.optim.SGD(model.parameters(), 0.1), method="static", density=0.05)
+    Ticket.of(model, sparsifier).save(Path(recipe.topology.options["path"].format(seed=3)))
+    assert drafted(DRAWN, "seeds=[3]").final == sparsifier.topology.densities()
 
 
 def test_sizes_are_those_of_the_data() -> None:

@@ -13,6 +13,7 @@ from regrow.core.balance import balanced
 from regrow.core.distributions import DISTRIBUTIONS
 from regrow.core.errors import RegrowError, choose, nearest
 from regrow.core.saliency import SALIENCIES, LossFn
+from regrow.core.topology import Topology
 from regrow.recipe.spec import OpenSpec, named
 from regrow.sparsifier.scored import Scored
 from regrow.sparsifier.start import Start
@@ -58,7 +59,7 @@ def start_of(spec: StartSpec, data: Data, batch_size: int, loss: LossFn, seed: i
     """
     options = dict(spec.options)
     if spec.name == MASK:
-        return masks.read(_path(options, seed))
+        return mask_of(spec, seed)
     if spec.name in DISTRIBUTIONS:
         return spec.name if not options else _made(DISTRIBUTIONS[spec.name], options, {})
     saliency, shared = _saliency(spec)
@@ -66,6 +67,15 @@ def start_of(spec: StartSpec, data: Data, batch_size: int, loss: LossFn, seed: i
     batches = data.train(batch_size, seed, epoch=0)
     batch = balanced(batches, data.classes, per_class) if saliency.runs else None
     return Scored(saliency, batch, loss, **shared)
+
+
+def mask_of(spec: StartSpec, seed: int) -> Topology:
+    """What `{name: mask, path: ...}` names, for this seed.
+
+    Raises:
+        RegrowError: the file is not there, or is no mask.
+    """
+    return masks.read(_path(dict(spec.options), seed))
 
 
 def check(spec: StartSpec) -> None:

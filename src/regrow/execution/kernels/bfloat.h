@@ -10,7 +10,7 @@ typedef struct {
     __m512 low, high;
 } sum;
 
-INLINE __m512i load32(const uint16_t *from) { return (__m512i)once((vec)_mm512_loadu_si512(from)); }
+INLINE __m512i load32(const uint16_t *from) { return (__m512i)in_register((vec)_mm512_loadu_si512(from)); }
 INLINE __m512 dot(__m512 to, __m512i a, __m512i b) { return _mm512_dpbf16_ps(to, (__m512bh)a, (__m512bh)b); }
 INLINE sum spread_sum(float s) { return (sum){_mm512_set1_ps(s), _mm512_set1_ps(s)}; }
 

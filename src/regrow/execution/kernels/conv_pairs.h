@@ -4,8 +4,8 @@
 #define PAIRED 1
 #undef TILE
 #undef HELD
-#define TILE 6
-#define HELD 6
+#define TILE 6    /* of eight, sums and what is held would not fit the registers together */
+#define HELD TILE
 
 INLINE __m512i weights_of(const entry *e) { return _mm512_set1_epi32(e->both); }
 INLINE __m512i weight_of(const entry *e) { return _mm512_set1_epi32(e->pair[0]); }

@@ -35,13 +35,6 @@ static void rows(const float *g, int64_t count, int64_t n, const float *x, int64
 #define SIDE (VW == 16 ? 8 : 4)    /* channels of g in a tile of filters: their lanes stay in the first cache */
 #define TAPS 3                     /* windows of x in it, neighbours mostly: one way of theirs serves all */
 
-/* GCC would load it anew for each use. */
-#if VW > 4
-#define IN_REGISTER(v) __asm__("" : "+v"(v))
-#else
-#define IN_REGISTER(v) (void)v
-#endif
-
 /* `some` elements, and zeros. */
 INLINE vec part(const float *from, int64_t some) {
     float all[VW] = {0};
@@ -62,8 +55,7 @@ INLINE void dots(const float *const *g, const float *const *x, int64_t lines, in
             vec here[TAPS];
             UNROLL for (int t = 0; t < TAPS; t++) here[t] = load(with[t] + k);
             UNROLL for (int r = 0; r < SIDE; r++) {
-                vec there = load(from[r] + k);
-                IN_REGISTER(there);
+                const vec there = in_register(load(from[r] + k));
                 UNROLL for (int t = 0; t < TAPS; t++) sum[r][t] += there * here[t];
             }
         }

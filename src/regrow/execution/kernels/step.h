@@ -4,7 +4,7 @@ INLINE vec gradients_step(const int R, const int both, float value, const vec *x
     const vec v = spread(value);
     vec dot[2] = {spread(0), spread(0)};
     UNROLL for (int r = 0; r < R; r++) {
-        const vec there = once(load(g + r * VW));
+        const vec there = in_register(load(g + r * VW));
         if (both) dx[r] += v * there;
         dot[r % 2] += x[r] * there;
     }

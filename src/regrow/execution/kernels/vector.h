@@ -34,9 +34,9 @@ INLINE vec load(const element *from) { return *(const loose *)from; }
 INLINE void store(element *to, vec v) { *(loose *)to = v; }
 #endif
 
-/* In a register from here on: compilers would read from memory again what they need twice, and these loops wait for loads. */
-INLINE vec once(vec v) {
-#ifdef __x86_64__
+/* Read once: GCC would load anew for each use, and these loops wait for loads. */
+INLINE vec in_register(vec v) {
+#if VW > 4
     __asm__("" : "+v"(v));
 #endif
     return v;

@@ -24,12 +24,11 @@ from regrow.recipe.build import method_of
 from regrow.recipe.check import check
 from regrow.recipe.optim import plan_of
 from regrow.recipe.schema import Recipe
-from regrow.recipe.start import MASK, StartSpec
+from regrow.recipe.start import MASK, StartSpec, mask_of
 from regrow.recipe.teacher import answer_of, with_teacher
 from regrow.recipe.tweaks import with_ghosts
 from regrow.sparsifier.start import start_topology
 from regrow.sparsifier.timetable import Period, Timetable, WholeRun, check_horizon
-from regrow.tickets import masks
 from regrow.tickets.plan import Plan, capture_steps
 from regrow.train.data.base import count_steps
 from regrow.tweaks import is_ghost
@@ -237,7 +236,7 @@ class Draft:
         return {name: whole[name] / part.numel for name, part in self.net.parts.items()}
 
     def _masked(self, start: StartSpec, density: float | None) -> Topology:
-        given = masks.read(start.options["path"])
+        given = mask_of(start, self.recipe.seeds[0])
         return start_topology(self.net.model, self.net.parts, given, density, self.recipe.overrides or None, 0)
 
 

@@ -92,6 +92,22 @@ def test_inference_in_one_pass_is_inference_layer_by_layer(net: str, samples: in
     torch.testing.assert_close(ours, theirs.detach(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("net", NETS)
+def test_frozen_layers_fold_for_the_gradient_of_their_input(net: str, isa: str) -> None:
+    torch.manual_seed(0)
+    model, x = sparse(NETS[net]()), torch.randn(5, 3, 9, 9, requires_grad=True)
+
+    def answer() -> tuple[Tensor, Tensor]:
+        y = model(x)
+        return y, torch.autograd.grad(y.square().sum(), x)[0]
+
+    y, dx = answer()
+    model.requires_grad_(False)
+    for ours, theirs in zip(answer(), (y, dx), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+    assert not model(x.detach()).requires_grad
+
+
 def test_what_convolutions_fold_is_what_the_norm_holds_now() -> None:
     torch.manual_seed(0)
     model, x = sparse(NETS["strides, sums"]()), torch.randn(4, 3, 8, 8)

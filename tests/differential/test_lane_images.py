@@ -26,6 +26,7 @@ LAYOUTS = {
     "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
     "permuted": lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
     "expanded": lambda x: x[:1].expand_as(x),
+    "pixels alike": lambda x: x[:, :, :1, :1].expand_as(x),
 }
 
 

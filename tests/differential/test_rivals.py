@@ -70,12 +70,13 @@ def test_bfloat16_is_summed_in_float() -> None:
     torch.testing.assert_close(size, (grad.float().t() @ x.float()).abs().view(-1)[position.long()])
 
 
-def test_the_best_of_filters_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_the_best_of_filters_are_those_of_the_whole(kind: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """Integers again; the threshold is guessed from few."""
     monkeypatch.setattr(rivals, "_FEW", 64)
     how = Geometry((3, 3), (2, 1), (1, 1), (1, 1))
-    x = images.lanes(torch.randint(-3, 4, (5, 13, 6, 7)).float())
-    grad = images.lanes(torch.randint(-3, 4, (5, 21, *how.size(6, 7))).float())
+    x = images.lanes(torch.randint(-3, 4, (5, 13, 6, 7)).to(kind))
+    grad = images.lanes(torch.randint(-3, 4, (5, 21, *how.size(6, 7))).to(kind))
     whole = filter_gradients(grad, x, how.flat(), slice(None))
     active = (torch.rand(whole.numel()) < 0.2).nonzero().squeeze(1).int()
     for k in (0, 1, 300, whole.numel() - active.numel()):

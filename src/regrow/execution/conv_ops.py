@@ -101,7 +101,7 @@ def sparse_conv2d_normed(
 ) -> Tensor:
     """y = scale (W * x) + shift + add, and 0 where that is negative if `relu`, in one pass; the rest as above.
 
-    No gradients: for inference. scale, shift: [O]; add: as y, any strides.
+    Gradients of x and add only, whatever is asked: the layers are frozen. scale, shift: [O]; add: as y, any strides.
     """
     x, size = _given(x, values, index, geometry)
     fits = add is not None and add.dtype is x.dtype and add.shape == (x.shape[0], *size)
@@ -130,9 +130,15 @@ def filter_gradients(grad: Tensor, x: Tensor, geometry: Sequence[int], rows: sli
     if not (_serves(Geometry.of(geometry), grad, x) and x.numel()):
         return reference.filter_gradients(images.as_rows(grad[:, rows]), images.as_rows(x), geometry)
     found = torch.empty(last - first, x.shape[1], *geometry[:2])
-    grad, x = (images.as_lanes(factor).float() for factor in (grad, x))
-    native.filters(grad, x, geometry, first, found.flatten(1))
+    native.filters(*factors(grad, x), geometry, first, found.flatten(1))
     return found
+
+
+def factors(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """As the kernels take them: images in lanes, of one type; bfloat16 only where it is multiplied by pairs."""
+    if not (grad.dtype is x.dtype is torch.bfloat16 and native.isa() == "avx512bf16"):
+        grad, x = grad.float(), x.float()
+    return images.as_lanes(grad), images.as_lanes(x)
 
 
 def _convolve(
@@ -150,7 +156,7 @@ def _convolve(
     if bias is not None and bias.shape[0] != size[0]:
         raise RegrowError(f"a bias of {bias.shape[0]} for {size[0]} channels")
     if not _serves(how, x, values):
-        scaled = values if scale is None else values * scale.to(values)[index.positions() // index.shape[1]]
+        scaled = values if scale is None else _scaled(values, index, scale)
         y = reference.convolve(x, scaled, bias, index, geometry, size)
         y = y if add is None else y + add
         return images.as_lanes(y.relu() if relu else y)
@@ -179,6 +185,10 @@ def _gradients(
             index, _single(values), images.as_lanes(grad), images.as_lanes(x), dx, dw, db, geometry
         )
     return _tensors(x, dx, *(None if part is None else part.to(values.dtype) for part in (dw, db)))
+
+
+def _scaled(values: Tensor, index: Index, scale: Tensor) -> Tensor:
+    return values * scale.to(values)[index.positions() // index.shape[1]]
 
 
 def _index(x: Tensor, values: Tensor, table: Tensor, geometry: list[int], out: int) -> Index:
@@ -235,6 +245,22 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return (*(part if needed else None for part, needed in zip(found, needs, strict=True)), None, None, None)
 
 
+def _setup_normed(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, values, _, table, ctx.geometry, _, scale, _, relu = inputs
+    ctx.save_for_backward(x, values, table, scale, output if relu else None)
+
+
+@once
+def _backward_normed(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, values, table, scale, y = ctx.saved_tensors
+    grad = grad if y is None else torch.ops.aten.threshold_backward(grad, y, 0)
+    dx = None
+    if ctx.needs_input_grad[0]:
+        scaled = _scaled(values, _index(x, values, table, ctx.geometry, grad.shape[1]), scale)
+        dx, _, _ = torch.ops.regrow.sparse_conv2d_backward(grad, x, scaled, table, ctx.geometry, [True, False, False])
+    return dx, *[None] * 6, grad if ctx.needs_input_grad[7] else None, None
+
+
 for _name, _run, _fake in (
     ("sparse_conv2d", _convolve, _convolve_fake),
     ("sparse_conv2d_normed", _convolve, _convolve_fake),
@@ -243,6 +269,7 @@ for _name, _run, _fake in (
     torch.library.impl(f"regrow::{_name}", "CPU", _run)
     torch.library.register_fake(f"regrow::{_name}", _fake)
 torch.library.register_autograd("regrow::sparse_conv2d", _backward, setup_context=_setup)
+torch.library.register_autograd("regrow::sparse_conv2d_normed", _backward_normed, setup_context=_setup_normed)
 
 
 @register_flop_formula([torch.ops.regrow.sparse_conv2d, torch.ops.regrow.sparse_conv2d_normed])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from regrow.execution.conv_ops import sparse_conv2d_normed
@@ -42,12 +42,16 @@ def folded(weight: Tensor, bias: Tensor | None, norm: _BatchNorm) -> tuple[Tenso
 def normed(
     conv: SparseConv2d, norm: LaneBatchNorm2d, x: Tensor, add: Tensor | None = None, relu: bool = False
 ) -> Tensor:
-    """norm(conv(x)) + add, cut at 0 if `relu`; in one pass, by s W and t, where no gradient is wanted and it folds.
+    """norm(conv(x)) + add, cut at 0 if `relu`; in one pass, by s W and t, where it folds and the layers are frozen.
 
     Nothing is kept from call to call, so that whatever the layers hold counts.
     """
     plain = conv.padding_mode == "zeros" and x.dim() == 4 and not conv.by_torch
-    if torch.is_grad_enabled() or not (plain and folds(norm) and norm.num_features == conv.out_channels):
+    if not (plain and folds(norm) and norm.num_features == conv.out_channels) or _learn(conv, norm):
         return norm.then(conv(x), add, relu)
     scale, shift = affine(norm, conv.bias)
     return sparse_conv2d_normed(x, conv.weight, scale, shift, conv.index, geometry(conv), add, relu)
+
+
+def _learn(*layers: nn.Module) -> bool:
+    return torch.is_grad_enabled() and any(p.requires_grad for layer in layers for p in layer.parameters(recurse=False))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SWITCH = "REGROW_ISA"
 NAME = "regrow_kernels.so"
-ABI = 4
+ABI = 5
 """What regrow_abi() of the library must say: both are raised when a function of it changes."""
 
 _NUMBERS = {"reference": -1, "portable": 0, "avx2": 1, "avx512": 2, "avx512bf16": 3}
@@ -125,9 +125,12 @@ def convolve_gradients(
 
 
 def filters(grad: Tensor, x: Tensor, geometry: Sequence[int], first: int, to: Tensor) -> None:
-    """to [rows, C kh kw] = the dense gradient of filters from `first` on; grad and x in lanes, all float32."""
+    """to [rows, C kh kw], float32 = the dense gradient of filters from `first` on; grad and x in lanes, of one type.
+
+    bfloat16 only on instruction sets that multiply it by pairs.
+    """
     given = sizes(x, grad, geometry), _at(grad), _at(x), first, to.shape[0], _at(to)
-    done(_library().regrow_filters(*given, torch.get_num_threads()))
+    done(_library().regrow_filters(*given, *_kind(x)))
 
 
 def sizes(x: Tensor, y: Tensor, geometry: Sequence[int]) -> Array[c_int64]:

@@ -138,16 +138,16 @@ def convolve_gradients(
         whole = conv2d_input(padded.shape, weight, g, stride, 0, dilation)  # type: ignore[no-untyped-call]
         dx = pad(whole, [-side for side in border]).to(x.dtype)
     if needs[1]:
-        dw = filter_gradients(g, _exact(x), geometry).flatten()[index.positions()].to(values.dtype)
+        dw = filter_gradients(g, x, geometry).flatten()[index.positions()].to(values.dtype)
     return dx, dw, g.sum((0, 2, 3)).to(values.dtype) if needs[2] else None
 
 
 def filter_gradients(grad: Tensor, x: Tensor, geometry: Sequence[int], groups: int = 1) -> Tensor:
-    """The dense gradient [O, C / groups, kh, kw]."""
+    """The dense gradient [O, C / groups, kh, kw], summed in float32 or more and left so."""
     kernel, stride, _, dilation = pairs(geometry)
-    padded = pad(x, _border(x, geometry, grad.shape[2:]))
+    g, padded = _exact(grad), pad(_exact(x), _border(x, geometry, grad.shape[2:]))
     size = [grad.shape[1], x.shape[1] // groups, *kernel]
-    found: Tensor = conv2d_weight(padded, size, grad, stride, 0, dilation, groups)  # type: ignore[no-untyped-call]
+    found: Tensor = conv2d_weight(padded, size, g, stride, 0, dilation, groups)  # type: ignore[no-untyped-call]
     return found
 
 

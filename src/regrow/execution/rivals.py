@@ -8,8 +8,8 @@ from math import isqrt
 import torch
 from torch import Tensor
 
-from regrow.execution import images, native
-from regrow.execution.conv_ops import filter_gradients
+from regrow.execution import native
+from regrow.execution.conv_ops import factors, filter_gradients
 from regrow.execution.ops import is_lanes, lanes
 from regrow.execution.scratch import passing
 
@@ -56,7 +56,7 @@ def of_filters(
     total = grad.shape[1] * x.shape[1] * geometry[0] * geometry[1]
     if total < 16 * _FEW or not native.serves(grad, x):
         return None
-    grad, x = (images.as_lanes(factor).float() for factor in (grad, x))
+    grad, x = factors(grad, x)
     apart = isqrt(total // _FEW)
     sample = filter_gradients(grad[:, ::apart], x[:, ::apart], geometry, slice(None))
     return _found(grad, x, geometry, sample, total, active, k)
@@ -87,11 +87,12 @@ def _seek(
     known = active, active.numel(), active.dtype is torch.int64, bound
     room, threads = (position, size, position.numel()), torch.get_num_threads()
     if geometry:
-        found = native.call("filter_rivals", native.sizes(x, grad, geometry), grad, x, *known, *room, threads)
+        images = native.sizes(x, grad, geometry), grad, x, x.dtype is torch.bfloat16
+        found = native.call("filter_rivals", *images, *known, *room, threads)
     else:
         panels = passing((x.shape[1] + _PANEL) * x.shape[0], torch.float32)
-        factors = grad, grad.shape[1], x, not is_lanes(x), x.shape[1], x.shape[0]
-        found = native.call("rivals", *factors, *known, *room, panels, threads)
+        matrices = grad, grad.shape[1], x, not is_lanes(x), x.shape[1], x.shape[0]
+        found = native.call("rivals", *matrices, *known, *room, panels, threads)
     native.done(found < 0)
     return int(found)
 

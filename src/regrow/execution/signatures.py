@@ -16,7 +16,7 @@ def declare(library: CDLL) -> None:
     library.regrow_gradients.argtypes = [*matrix, *batch, *batch, at, at, at, *work]
     library.regrow_convolve.argtypes = [at, long, at, at, at, at, at, at, c_int, at, c_int, c_int]
     library.regrow_convolve_gradients.argtypes = [at, long, at, at, at, at, at, at, at, c_int, c_int]
-    library.regrow_filters.argtypes = [at, at, at, long, long, at, c_int]
+    library.regrow_filters.argtypes = [at, at, at, long, long, at, c_int, c_int]
     library.regrow_pack.argtypes = [at, long, at]
     library.regrow_keep.argtypes = [at, at, long, c_float, c_int]
     grid: list[Any] = [c_int, long, long, c_int]
@@ -46,7 +46,7 @@ def declare(library: CDLL) -> None:
     library.regrow_above.argtypes = [at, long, at, long, c_int, c_float, at, at, c_int]
     found: list[Any] = [at, long, c_int, c_float, at, at, long, c_int]
     library.regrow_rivals.argtypes = [at, long, at, c_int, long, long, *found[:-1], at, c_int]
-    library.regrow_filter_rivals.argtypes = [at, at, at, *found]
+    library.regrow_filter_rivals.argtypes = [at, at, at, c_int, *found]
     for count in ("match", "union", "reaching", "distinct", "mark", "above", "rivals", "filter_rivals"):
         getattr(library, f"regrow_{count}").restype = long
     library.regrow_transpose.argtypes = [at, long, long, at, c_int, c_int]

@@ -68,9 +68,9 @@ def keep_memory() -> None:
     CNN (measured: benchmarks/results/convolutions_2026-11-20.md). Other C libraries are left as they are.
     """
     mallopt = getattr(CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    for threshold in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-        if mallopt is not None:
-            mallopt(threshold, 1 << 30)
+    if mallopt is not None:
+        mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
+        mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
 
 
 def _fabric(device: str, precision: str) -> Fabric:

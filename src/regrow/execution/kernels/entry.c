@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "conv.h"
+#include "dots.h"
 #include "kernels.h"
 #include "norms.h"
 #include "outer.h"
@@ -21,21 +22,22 @@ static int omp_get_num_threads(void) { return 1; }
 #define WORTH 32768    /* multiplications below which a second thread costs more than it brings */
 
 /* What serves one instruction set: float activations, bfloat16 ones; normalisation of both; masking; convolution;
-   rows of dense gradients; flagged vectors; pooling of both. */
+   rows of dense gradients; filters of both; flagged vectors; pooling of both. */
 typedef struct {
     const kernels *whole, *half;
     const norms *norms[2];
     keep *keep;
     const convolver *conv[2];
     const outer *outer;
+    dots *dots[2];
     const sieve *sieve;
     const pool *pool[2];
 } set;
 
-#define PORTABLE {&regrow_norms_portable, &regrow_norms_portable_half}, regrow_keep_portable, {&regrow_conv_portable, &regrow_conv_portable_half}, &regrow_outer_portable, &regrow_sieve_portable, {&regrow_pool_portable, &regrow_pool_portable_half}
-#define AVX2 {&regrow_norms_avx2, &regrow_norms_avx2_half}, regrow_keep_avx2, {&regrow_conv_avx2, &regrow_conv_avx2_half}, &regrow_outer_avx2, &regrow_sieve_avx2, {&regrow_pool_avx2, &regrow_pool_avx2_half}
-#define AVX512 {&regrow_norms_avx512, &regrow_norms_avx512_half}, regrow_keep_avx512, {&regrow_conv_avx512, &regrow_conv_avx512_half}, &regrow_outer_avx512, &regrow_sieve_avx512, {&regrow_pool_avx512, &regrow_pool_avx512_half}
-#define AVX512BF16 {&regrow_norms_avx512, &regrow_norms_avx512_half}, regrow_keep_avx512, {&regrow_conv_avx512, &regrow_conv_avx512bf16_half}, &regrow_outer_avx512, &regrow_sieve_avx512, {&regrow_pool_avx512, &regrow_pool_avx512_half}
+#define PORTABLE {&regrow_norms_portable, &regrow_norms_portable_half}, regrow_keep_portable, {&regrow_conv_portable, &regrow_conv_portable_half}, &regrow_outer_portable, {regrow_dots_portable, 0}, &regrow_sieve_portable, {&regrow_pool_portable, &regrow_pool_portable_half}
+#define AVX2 {&regrow_norms_avx2, &regrow_norms_avx2_half}, regrow_keep_avx2, {&regrow_conv_avx2, &regrow_conv_avx2_half}, &regrow_outer_avx2, {regrow_dots_avx2, 0}, &regrow_sieve_avx2, {&regrow_pool_avx2, &regrow_pool_avx2_half}
+#define AVX512 {&regrow_norms_avx512, &regrow_norms_avx512_half}, regrow_keep_avx512, {&regrow_conv_avx512, &regrow_conv_avx512_half}, &regrow_outer_avx512, {regrow_dots_avx512, 0}, &regrow_sieve_avx512, {&regrow_pool_avx512, &regrow_pool_avx512_half}
+#define AVX512BF16 {&regrow_norms_avx512, &regrow_norms_avx512_half}, regrow_keep_avx512, {&regrow_conv_avx512, &regrow_conv_avx512bf16_half}, &regrow_outer_avx512, {regrow_dots_avx512, regrow_dots_avx512bf16_half}, &regrow_sieve_avx512, {&regrow_pool_avx512, &regrow_pool_avx512_half}
 
 static set chosen = {&regrow_portable, &regrow_portable_half, PORTABLE};
 
@@ -57,11 +59,13 @@ static set find(int isa) {
 }
 
 /* Raised, here and in native.py, when a function that Python calls changes. */
-EXPORT int regrow_abi(void) { return 4; }
+EXPORT int regrow_abi(void) { return 5; }
 
 const convolver *regrow_convolver(int half) { return chosen.conv[half != 0]; }
 
 const outer *regrow_outer(void) { return chosen.outer; }
+
+dots *regrow_dots(int half) { return chosen.dots[half != 0]; }
 
 const sieve *regrow_sieve(void) { return chosen.sieve; }
 

@@ -32,70 +32,6 @@ static void rows(const float *g, int64_t count, int64_t n, const float *x, int64
     }
 }
 
-#define SIDE (VW == 16 ? 8 : 4)    /* channels of g in a tile of filters: their lanes stay in the first cache */
-#define TAPS 3                     /* windows of x in it, neighbours mostly: one way of theirs serves all */
-
-/* `some` elements, and zeros. */
-INLINE vec part(const float *from, int64_t some) {
-    float all[VW] = {0};
-    memcpy(all, from, some * sizeof *from);
-    return sums_at(all);
-}
-
-INLINE void dots(const float *const *g, const float *const *x, int64_t lines, int64_t lanes, int64_t line, int64_t row,
-                 float (*to)[TAPS]) {
-    vec sum[SIDE][TAPS];
-    UNROLL for (int r = 0; r < SIDE; r++) UNROLL for (int t = 0; t < TAPS; t++) sum[r][t] = spread(0);
-    for (int64_t y = 0; y < lines; y++) {
-        const float *from[SIDE], *with[TAPS];
-        UNROLL for (int r = 0; r < SIDE; r++) from[r] = g[r] + y * line;
-        UNROLL for (int t = 0; t < TAPS; t++) with[t] = x[t] + y * row;
-        int64_t k = 0;
-        for (; k + VW <= lanes; k += VW) {
-            vec here[TAPS];
-            UNROLL for (int t = 0; t < TAPS; t++) here[t] = load(with[t] + k);
-            UNROLL for (int r = 0; r < SIDE; r++) {
-                const vec there = in_register(load(from[r] + k));
-                UNROLL for (int t = 0; t < TAPS; t++) sum[r][t] += there * here[t];
-            }
-        }
-        if (k < lanes) {
-            vec here[TAPS];
-            UNROLL for (int t = 0; t < TAPS; t++) here[t] = part(with[t] + k, lanes - k);
-            UNROLL for (int r = 0; r < SIDE; r++) {
-                const vec there = part(from[r] + k, lanes - k);
-                UNROLL for (int t = 0; t < TAPS; t++) sum[r][t] += there * here[t];
-            }
-        }
-    }
-    UNROLL for (int r = 0; r < SIDE; r += 4)
-        UNROLL for (int t = 0; t < TAPS; t++) {
-            const four found = sums_of(sum[r][t], sum[r + 1][t], sum[r + 2][t], sum[r + 3][t]);
-            UNROLL for (int i = 0; i < 4; i++) to[r + i][t] = found[i];
-        }
-}
-
-/* Where a tile is not full, its last row or window fills it up, for nothing. */
-static void filters(const float *g, int64_t apart, int64_t count, const windows *w, int64_t lines, int64_t lanes,
-                    int64_t line, float *to) {
-    const int64_t width = w->channels * w->taps;
-    for (int64_t r = 0; r < count; r += SIDE) {
-        const float *rows[SIDE];
-        for (int64_t i = 0; i < SIDE; i++) rows[i] = g + (r + i < count ? r + i : count - 1) * apart;
-        for (int64_t j = 0; j < width; j += TAPS) {
-            const float *at[TAPS];
-            float found[SIDE][TAPS];
-            for (int64_t i = 0; i < TAPS; i++) {
-                const int64_t which = j + i < width ? j + i : width - 1;
-                at[i] = w->x + which / w->taps * w->channel + w->tap[which % w->taps];
-            }
-            dots(rows, at, lines, lanes, line, w->row, found);
-            for (int64_t i = 0; i < SIDE && r + i < count; i++)
-                for (int64_t t = 0; t < TAPS && j + t < width; t++) to[(r + i) * width + j + t] += found[i][t];
-        }
-    }
-}
-
 static int64_t above(const float *row, int64_t width, float bound, int32_t *at) {
     int64_t found = 0, k = 0;
 #if VW == 16
@@ -116,4 +52,4 @@ static int64_t above(const float *row, int64_t width, float bound, int32_t *at) 
 
 #define NAME_(isa) regrow_outer_##isa
 #define NAME(isa) NAME_(isa)
-const outer NAME(ISA) = {rows, filters, above};
+const outer NAME(ISA) = {rows, above};

@@ -1,4 +1,4 @@
-/* Rows of the dense gradient of a product or a convolution, and what stands out in them. */
+/* Rows of the dense gradient of a product, and what stands out in those of anything. */
 #ifndef REGROW_OUTER_H
 #define REGROW_OUTER_H
 
@@ -6,22 +6,10 @@
 
 #define PANEL 64    /* features of x that are read together, lane by lane: panels [PANEL][n] become [n][PANEL] */
 
-/* What the filters of a convolution read, beside g: x as [channels][rows][..], zeros around it. Of channel c, tap t, the
-   first output pixel reads x[c * channel + tap[t]], the next row of output reads `row` further. */
-typedef struct {
-    const float *x;
-    int64_t channel, row, channels, taps;
-    const int64_t *tap;
-} windows;
-
 /* Of one instruction set. */
 typedef struct {
     /* to [rows][panels * PANEL] = g x^T, from g [rows][n] in lanes and x in panels. */
     void (*rows)(const float *g, int64_t rows, int64_t n, const float *x, int64_t panels, float *to);
-    /* to [count][channels * taps] += the gradient of the filters, from `count` channels of g, `apart` from each other,
-       of which `lines` rows of `lanes` elements are read, `line` apart. */
-    void (*filters)(const float *g, int64_t apart, int64_t count, const windows *w, int64_t lines, int64_t lanes,
-                    int64_t line, float *to);
     /* `at` [width + PANEL] begins with the places in `row` [width] of what is above the bound in size, and of every
        NaN; returns how many they are. */
     int64_t (*above)(const float *row, int64_t width, float bound, int32_t *at);

@@ -113,12 +113,16 @@ def _derive(study: Study, home: Path, pair: Pair) -> Result:
     if average := study.derived[pair[0]].superpose:
         path = folders[0].path / "tickets" / f"{pair[0]}.safetensors"
         tickets = (Ticket.load(file) for file in folders[0].tickets() if file.stem.isdecimal())
-        superpose(tickets, average.build()()).save(path)
+        superpose(tickets, average.build(_unjudged)).save(path)
         subject = Subject.of(path)
     else:
         subject = Subject.together(Subject.of(folder.path) for folder in folders)
     shares = {key: outcomes[0][key] for key in ("exploration_rate", "density")}
     return _spent(outcomes) | shares | measured(subject, study.measures)
+
+
+def _unjudged(ticket: Ticket) -> float:
+    raise RegrowError("a derived average is of all tickets: it has neither a guard nor is it greedy")
 
 
 def _spent(outcomes: Sequence[Result]) -> Result:

@@ -94,7 +94,7 @@ def on_a_plan(cycle: int = 3) -> Job:
     model = small_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     sparsifier = regrow.sparsify(model, optimizer, method="rigl-itop", density=0.2, plan=plan, every=2, seed=3)
-    changes = {"scheduler": PlanLR(optimizer, plan), "plan": plan, "superposition": CIA}
+    changes = {"scheduler": PlanLR(optimizer, plan), "plan": plan, "superposition": lambda loss: CIA()}
     return dataclasses.replace(job, model=model, optimizer=optimizer, sparsifier=sparsifier, **changes)
 
 

@@ -48,7 +48,7 @@ def job(plan: Plan, backend: str = "masked", method: str | None = "rigl-itop", *
         "checkpoint_every": 1,
         "threads": 1,
         "plan": plan,
-        "superposition": CIA,
+        "superposition": lambda loss: CIA(),
     }
     return Job(model, optimizer, Images(), nn.CrossEntropyLoss(), total_steps(plan) // 6, 16, 3, **setup | changes)
 

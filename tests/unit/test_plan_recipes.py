@@ -18,10 +18,10 @@ from regrow.recipe.optim import plan_of
 from regrow.recipe.schema import Recipe
 from regrow.sparsifier.timetable import Timetable
 from regrow.tickets import Ticket
-from regrow.tickets.basin import Barrier
+from regrow.tickets.basin import Barrier, GreedySoup
 from regrow.tickets.plan import capture_steps, learning_rate, total_steps
 from regrow.tickets.superpose import CAA, CIA, CIMA
-from regrow.train import checkpoint, models
+from regrow.train import checkpoint, harvest, models
 from regrow.train.loop import fit
 from regrow.train.paths import RunFolder
 from regrow.train.record import Record, rows
@@ -167,17 +167,29 @@ def test_tickets_of_another_basin_are_left_apart(tmp_path: Path, monkeypatch: py
     assert not folder.superposed.exists()
     folder, result, _ = run("sup-tickets", tmp_path, "superpose={name: cia, guard: 1000.0}")
     assert result["superposed"]["test_accuracy"] > 0
-    with pytest.raises(RegrowError, match="there is none; hold one out"):
-        run("sup-tickets", tmp_path, "superpose={name: cia, guard: 1.0}", "data.validation=0.0")
+    for looks in ("{name: cia, guard: 1.0}", "greedy"):
+        with pytest.raises(RegrowError, match="there is none; hold one out"):
+            run("sup-tickets", tmp_path, f"superpose={looks}", "data.validation=0.0")
+
+
+def test_a_greedy_average_leaves_out_what_does_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone the first ticket has a loss of 1 and the second of 2, together 1.5."""
+    losses = iter([1.0, 2.0, 1.0, 1.5])
+    monkeypatch.setattr(harvest, "between_tickets", lambda *_: [])
+    monkeypatch.setattr(harvest.Harvest, "_loss", lambda *_: next(losses))
+    folder, result, _ = run("sup-tickets", tmp_path, "superpose=greedy")
+    assert (result["superposed"]["by"], result["superposed"]["tickets"]) == ("greedy cia", 1)
+    first, average = Ticket.load(folder.ticket(0)), Ticket.load(folder.superposed)
+    assert all(torch.equal(average.state[name], weights) for name, weights in first.state.items())
 
 
 def test_what_averages() -> None:
     made = {
         name: load("demo/sup-tickets", [f"superpose={text}"]).average
-        for name, text in {"cia": "cia", "caa": "{name: caa, prune: layer}", "cima": "cima"}.items()
+        for name, text in {"cia": "cia", "caa": "{name: caa, prune: layer}", "cima": "cima", "greedy": "greedy"}.items()
     }
-    kinds = {name: type(spec.build()()) for name, spec in made.items() if spec}
-    assert kinds == {"cia": CIA, "caa": CAA, "cima": CIMA}
+    kinds = {name: type(spec.build(lambda ticket: 0.0)) for name, spec in made.items() if spec}
+    assert kinds == {"cia": CIA, "caa": CAA, "cima": CIMA, "greedy": GreedySoup}
     assert load("demo/freetickets").average is None
     assert load("demo/rigl-itop").average is None
 
@@ -194,6 +206,7 @@ def test_what_averages() -> None:
         ("plan.fraction=2", "`plan.fraction` is 2, but should be less than or equal to 1 (share replaced"),
         ("superpose={name: cia, decay: 0.3}", "`decay` belongs to cima"),
         ("superpose={name: caa, each: true}", "`each` belongs to cia"),
+        ("superpose={name: greedy, guard: 1.0}", "`guard` refuses what greedy leaves out"),
     ],
 )
 def test_refusals(setting: str, words: str) -> None:

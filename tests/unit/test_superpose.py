@@ -12,7 +12,7 @@ import regrow
 from regrow import RegrowError
 from regrow.core.topology import Topology
 from regrow.tickets import Ticket
-from regrow.tickets.basin import GreedySoup, Guarded, barrier, between, greedy_soup
+from regrow.tickets.basin import GreedySoup, Guarded, barrier, between
 from regrow.tickets.moving import RunningAverage
 from regrow.tickets.superpose import CAA, CIA, CIMA, PruneBack, Superposition, reestimate, superpose
 
@@ -206,9 +206,9 @@ def test_a_greedy_soup_takes_what_does_no_harm() -> None:
     def score(ticket: Ticket) -> float:
         return -abs(float(ticket.dense("w")[0, 0]) - 2.0)
 
-    tickets = [row(9.0), row(1.0), row(2.5)]
-    assert dense(greedy_soup(tickets, score)) == pytest.approx([1.75])  # 2.5, then 1.0 joins, 9 does not
     soup = GreedySoup(score)
-    for ticket in tickets:
-        soup.add(ticket)
-    assert soup.joined == [True, True, True]  # in the order given: 9, 5, 4.17, each better than before
+    average = superpose([row(9.0), row(1.0), row(2.5)], soup)
+    assert dense(average) == pytest.approx([1.75])  # 2.5, then 1.0 joins, 9 does not
+    assert soup.joined == [False, True, True]
+    assert (average.meta["superposed"], average.meta["tickets"]) == ("greedy cia", "2")
+    assert dense(superpose([row(9.0), row(5.0)], GreedySoup(score))) == pytest.approx([5.0])

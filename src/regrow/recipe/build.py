@@ -84,8 +84,7 @@ def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
         flops=flops_of(recipe, model, source.shape, steps, sparsifier, seed),
         plan=plan,
         selection=recipe.plan.selection if recipe.plan else "last",
-        superposition=recipe.average.build() if recipe.average else None,
-        guard=recipe.average.guard if recipe.average else None,
+        superposition=recipe.average.build if recipe.average else None,
         reestimate=recipe.average is not None and recipe.average.batch_norm == "reestimate",
         distillation=partial(distillation_of, recipe.distill, seed, source.name, partial(_first, data_root))
         if recipe.distill

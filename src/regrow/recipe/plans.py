@@ -14,6 +14,7 @@ from regrow.core import schedules
 from regrow.core.schedules import Schedule
 from regrow.recipe.spec import Spec, named
 from regrow.tickets import plan as plans
+from regrow.tickets.basin import Evaluate, GreedySoup, Guarded
 from regrow.tickets.plan import Plan
 from regrow.tickets.superpose import CAA, CIA, CIMA, PruneBack, Superposition
 
@@ -207,7 +208,9 @@ AnyPlan = Annotated[
 class SuperposeSpec(Spec):
     """How the tickets are averaged at the end of a run."""
 
-    name: Literal["cia", "caa", "cima"]
+    name: Literal["cia", "caa", "cima", "greedy"] = Field(
+        description="of all tickets: cia, caa or cima; greedy: the mean of those that validation is no worse for"
+    )
     decay: Share | None = Field(None, description="of cima, on the average so far, in [0, 1]; .5 when null")
     each: bool = Field(False, description="of cia: prune after every ticket instead of once at the end")
     prune: Literal["global", "layer"] = Field("global", description="back to density over all layers, or in each")
@@ -225,16 +228,23 @@ class SuperposeSpec(Spec):
             raise ValueError(f"`decay` belongs to cima, but the name is {self.name!r}: drop it")
         if self.each and self.name != "cia":
             raise ValueError(f"`each` belongs to cia, but the name is {self.name!r}: drop it")
+        if self.guard is not None and self.name == "greedy":
+            raise ValueError("`guard` refuses what greedy leaves out: drop one")
         return self
 
-    def build(self) -> Callable[[], Superposition]:
-        """What makes the empty superposition."""
+    def build(self, loss: Evaluate) -> Superposition:
+        """The empty superposition. `loss`: of a ticket on validation, asked by what looks before it averages."""
         back = PruneBack(self.prune)
-        if self.name == "cia":
-            return partial(CIA, back, each=self.each)
-        return (
-            partial(CAA, back) if self.name == "caa" else partial(CIMA, 0.5 if self.decay is None else self.decay, back)
-        )
+        if self.name == "greedy":
+            return GreedySoup(lambda ticket: -loss(ticket), partial(CIA, back))
+        decay = 0.5 if self.decay is None else self.decay
+        made: dict[str, Callable[[], Superposition]] = {
+            "cia": partial(CIA, back, each=self.each),
+            "caa": partial(CAA, back),
+            "cima": partial(CIMA, decay, back),
+        }
+        average = made[self.name]()
+        return average if self.guard is None else Guarded(average, loss, self.guard)
 
 
 AnySuperpose = Annotated[SuperposeSpec, BeforeValidator(named)]

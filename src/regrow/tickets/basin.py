@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from regrow.core.errors import RegrowError
 from regrow.tickets.mixture import Mixture
@@ -97,33 +98,32 @@ class Guarded:
 
 
 class GreedySoup:
-    """A ticket joins the average if the average is not worse for it (Wortsman et al. 2022, arXiv:2203.05482, alg. 1).
+    """The mean of the tickets that do it no harm, tried best first (Wortsman et al. 2022, arXiv:2203.05482, alg. 1).
+
+    Holds all of them, in memory, until the end.
 
     Args:
         score: of a ticket on validation data, higher is better.
-        into: what averages.
+        into: makes what averages.
     """
 
-    def __init__(self, score: Evaluate, into: Superposition | None = None) -> None:
-        self._score, self._mixture = score, into or CIA()
-        self.best: float | None = None
+    def __init__(self, score: Evaluate, into: Callable[[], Superposition] = CIA) -> None:
+        self._score, self._into = score, into
+        self._tickets: list[tuple[float, Ticket]] = []
         self.joined: list[bool] = []
+        """Whether each is in it, in the order in which they were added; once there is a result."""
 
     def add(self, ticket: Ticket) -> None:
-        trial = copy.deepcopy(self._mixture)
-        trial.add(ticket)
-        score = self._score(trial.result())
-        self.joined.append(self.best is None or score >= self.best)
-        if self.joined[-1]:
-            self._mixture, self.best = trial, score
+        self._tickets.append((self._score(ticket), ticket))
 
     def result(self) -> Ticket:
-        return self._mixture.result()
-
-
-def greedy_soup(tickets: Iterable[Ticket], score: Evaluate) -> Ticket:
-    """The greedy soup of tickets tried best first."""
-    soup = GreedySoup(score)
-    for ticket in sorted(tickets, key=score, reverse=True):
-        soup.add(ticket)
-    return soup.result()
+        order = sorted(range(len(self._tickets)), key=lambda number: self._tickets[number][0], reverse=True)
+        soup, best, self.joined = self._into(), -math.inf, [False] * len(order)
+        for number in order:
+            trial = copy.deepcopy(soup)
+            trial.add(self._tickets[number][1])
+            score = self._score(trial.result())
+            if score >= best:
+                soup, best, self.joined[number] = trial, score, True
+        average = soup.result()
+        return replace(average, meta=average.meta | {"superposed": f"greedy {average.meta['superposed']}"})

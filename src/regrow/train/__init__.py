@@ -6,7 +6,7 @@ What other rooms call:
     loop.Progress(step, total_steps, epoch, epochs, loss, row | None)                    # to on_progress, every step
     job.Job(model, optimizer, data, loss, epochs, batch_size, seed, sparsifier=None, scheduler=None,
             scheduler_every="epoch" | "step", evaluate_every=1, checkpoint_every=None, threads=None, flops=None,
-            plan=(), selection="last" | "best", superposition=None, guard=None, reestimate=False)
+            plan=(), selection="last" | "best", superposition=None, reestimate=False)
     devices.launched(device="auto", precision="32-true")     # context manager: a Fabric, also under torchrun
     paths.RunFolder(path), RunFolder.of("<recipe>-<hash8>", seed, root=Path("runs")), .finished and every file name
     record.read_json(path), record.write_json(path, record), record.rows(folder), record.environment(surroundings)

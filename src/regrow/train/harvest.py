@@ -12,9 +12,9 @@ from regrow.core.errors import RegrowError
 from regrow.core.topology import Topology
 from regrow.metrics.calibration import accuracy, ece, nll
 from regrow.tickets import Ticket, load
-from regrow.tickets.basin import Guarded
+from regrow.tickets.basin import GreedySoup, Guarded
 from regrow.tickets.plan import capture_steps, ticket_at, total_steps
-from regrow.tickets.superpose import reestimate, superpose
+from regrow.tickets.superpose import Superposition, reestimate, superpose
 from regrow.train.evaluate import answers
 from regrow.train.judged import Judged, between_tickets
 
@@ -33,12 +33,13 @@ class Harvest:
 
     def __init__(self, job: Job, folder: RunFolder, fabric: Fabric) -> None:
         check_plan(job)
-        if (job.selection == "best" or job.guard is not None) and "val" not in job.data.splits:
-            raise RegrowError(
-                "the best tickets and the barriers between tickets are found on a validation split, and there is none; "
-                "hold one out, or take the last tickets unguarded"
-            )
         self.job, self.folder, self.fabric = job, folder, fabric
+        looks = isinstance(self._average(), Guarded | GreedySoup)
+        if (job.selection == "best" or looks) and "val" not in job.data.splits:
+            raise RegrowError(
+                "the best tickets, the barriers between tickets and greedy averages are found on a validation split, "
+                "and there is none; hold one out, or take the last tickets, unguarded and all"
+            )
         self.best: float | None = None  # validation accuracy of the ticket being sought
         self._due = capture_steps(job.plan)
 
@@ -87,12 +88,12 @@ class Harvest:
     def _superposed(self, judged: Judged) -> Record:
         """The tickets' average, written beside them; the live model is not touched."""
         job = self.job
-        if (job.guard is None or job.superposition is None) and "val" in job.data.splits:
+        into = self._average()
+        if not isinstance(into, Guarded) and "val" in job.data.splits:
             judged.paths = between_tickets(self.folder, len(self._due), self._loss)
-        if job.superposition is None:
+        if into is None:
             return {}
         tickets = (Ticket.load(self.folder.ticket(number)) for number in range(len(self._due)))
-        into = job.superposition() if job.guard is None else Guarded(job.superposition(), self._loss, job.guard)
         try:
             average = superpose(tickets, into)
         except RegrowError as error:
@@ -113,10 +114,13 @@ class Harvest:
             "superposed": {
                 "file": self.folder.superposed.name,
                 "by": average.meta["superposed"],
-                "tickets": len(self._due),
+                "tickets": int(average.meta["tickets"]),
                 **_row(average, outputs, labels),
             }
         }
+
+    def _average(self) -> Superposition | None:
+        return self.job.superposition and self.job.superposition(self._loss)
 
     def _take(self, number: int, step: int, epoch: int, val_accuracy: float | None) -> None:
         if self.fabric.is_global_zero:

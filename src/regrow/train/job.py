@@ -14,6 +14,7 @@ from regrow.train.evaluate import LossFn
 
 if TYPE_CHECKING:
     from regrow.sparsifier import Sparsifier
+    from regrow.tickets.basin import Evaluate
     from regrow.tickets.distill import Distillation
     from regrow.tickets.plan import Plan
     from regrow.tickets.superpose import Superposition
@@ -41,8 +42,7 @@ class Job:
         flops: of the run, as counted elsewhere; copied into the result.
         plan: the run's phases, as long as the run; tickets are taken where it says. Scheduler and sparsifier follow it.
         selection: a ticket is the "last" iterate of its phase, or the "best" of its epochs on the validation split.
-        superposition: makes what averages the tickets at the end of the run; None for no average.
-        guard: the highest loss barrier between tickets on validation at which they are averaged; None does not look.
+        superposition: from a ticket's validation loss to what averages the tickets at the end; None for no average.
         reestimate: whether the average's BatchNorm statistics are estimated anew, or averaged too.
         distillation: makes what is trained by in place of `loss`, from a teacher and `loss`; None trains by `loss`.
     """
@@ -63,8 +63,7 @@ class Job:
     flops: Mapping[str, Any] | None = None
     plan: Plan = ()
     selection: Literal["last", "best"] = "last"
-    superposition: Callable[[], Superposition] | None = None
-    guard: float | None = None
+    superposition: Callable[[Evaluate], Superposition] | None = None
     reestimate: bool = False
     distillation: Callable[[], Distillation] | None = None
 

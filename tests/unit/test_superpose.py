@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -212,3 +213,4 @@ def test_a_greedy_soup_takes_what_does_no_harm() -> None:
     assert soup.joined == [False, True, True]
     assert (average.meta["superposed"], average.meta["tickets"]) == ("greedy cia", "2")
     assert dense(superpose([row(9.0), row(5.0)], GreedySoup(score))) == pytest.approx([5.0])
+    assert dense(superpose([row(9.0), row(5.0)], GreedySoup(lambda ticket: math.nan))) == pytest.approx([9.0])

@@ -123,7 +123,7 @@ class GreedySoup:
             trial = copy.deepcopy(soup)
             trial.add(self._tickets[number][1])
             score = self._score(trial.result())
-            if score >= best:
+            if score >= best or not any(self.joined):
                 soup, best, self.joined[number] = trial, score, True
         average = soup.result()
         return replace(average, meta=average.meta | {"superposed": f"greedy {average.meta['superposed']}"})

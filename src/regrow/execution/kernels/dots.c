@@ -6,22 +6,22 @@
 #include "vector.h"
 
 #define SIDE (VW == 16 ? 8 : 4)    /* channels of g in a tile: their lanes stay in the first cache */
-#define TAPS (VW > 4 ? 3 : 2)     /* windows of x in it, neighbours mostly: one way of theirs serves all */
+#define TAPS (VW > 4 ? 3 : 2)      /* windows of x in it, neighbours mostly: one way of theirs serves all */
 
 #ifdef PAIRS
 #include "bfloat.h"
-typedef __m512i lanes_of;
-INLINE lanes_of whole(const element *from) { return load32(from); }
-INLINE vec add(vec sum, lanes_of a, lanes_of b) { return (vec)dot((__m512)sum, a, b); }
+typedef __m512i piece;    /* a register of lanes */
+INLINE piece whole(const element *from) { return load32(from); }
+INLINE vec add(vec sum, piece a, piece b) { return (vec)dot((__m512)sum, a, b); }
 #else
 #define REGISTER VW
-typedef vec lanes_of;
-INLINE lanes_of whole(const element *from) { return in_register(load(from)); }
-INLINE vec add(vec sum, lanes_of a, lanes_of b) { return sum + a * b; }
+typedef vec piece;
+INLINE piece whole(const element *from) { return in_register(load(from)); }
+INLINE vec add(vec sum, piece a, piece b) { return sum + a * b; }
 #endif
 
 /* `some` elements, and zeros. */
-INLINE lanes_of part(const element *from, int64_t some) {
+INLINE piece part(const element *from, int64_t some) {
     if (some == REGISTER) return whole(from);
     element all[REGISTER] = {0};
     memcpy(all, from, some * sizeof *from);
@@ -30,10 +30,10 @@ INLINE lanes_of part(const element *from, int64_t some) {
 
 /* Lanes k .. k + some. */
 INLINE void step(const element *const *g, const element *const *x, int64_t k, int64_t some, vec (*sum)[TAPS]) {
-    lanes_of here[TAPS];
+    piece here[TAPS];
     UNROLL for (int t = 0; t < TAPS; t++) here[t] = part(x[t] + k, some);
     UNROLL for (int r = 0; r < SIDE; r++) {
-        const lanes_of there = part(g[r] + k, some);
+        const piece there = part(g[r] + k, some);
         UNROLL for (int t = 0; t < TAPS; t++) sum[r][t] = add(sum[r][t], there, here[t]);
     }
 }

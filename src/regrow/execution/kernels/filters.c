@@ -83,14 +83,16 @@ static void form(const dense *d, int64_t first, int64_t count, float *to) {
     const copy *c = (const copy *)d;
     const shape *s = c->s;
     const int64_t most = NEAR / c->size, row = s->out[1] * s->n, strips = row < most ? 1 : row / most;
-    const int64_t wide = up(s->out[1], strips), tall = row < most ? most / row : 1, step = c->phases * c->columns * s->n, one = s->out[0] * row;
+    const int64_t wide = up(s->out[1], strips), tall = row < most ? most / row : 1;
+    const int64_t step = c->phases * c->columns * s->n, one = s->out[0] * row;
     windows w = {0, c->rows * step, s->stride[0] * step, s->channels, s->kernel[0] * s->kernel[1], c->tap};
     memset(to, 0, count * d->width * sizeof *to);
     for (int64_t y = 0; y < s->out[0]; y += tall)
         for (int64_t x = 0; x < s->out[1]; x += wide) {
             const int64_t high = s->out[0] - y < tall ? s->out[0] - y : tall, columns = s->out[1] - x < wide ? s->out[1] - x : wide;
+            const char *g = c->g + (first * one + y * row + x * s->n) * c->size;
             w.x = c->at + (y * w.row + x * s->n) * c->size;
-            regrow_dots(c->half)(c->g + (first * one + y * row + x * s->n) * c->size, one, count, &w, high, columns * s->n, row, to);
+            regrow_dots(c->half)(g, one, count, &w, high, columns * s->n, row, to);
         }
 }
 

@@ -8,6 +8,7 @@
 #include "vector.h"
 
 #define WHOLE (VW * (int64_t)sizeof(float) / (int64_t)sizeof(element))    /* elements of a register */
+typedef element whole __attribute__((vector_size(4 * VW), aligned(sizeof(element)), may_alias));
 #define AHEAD 2             /* channels whose lanes are fetched in advance */
 #define LARGE (8 << 20)     /* bytes of an image that no cache would keep for whoever reads it next */
 
@@ -37,7 +38,7 @@ static void gather(const element *restrict from, int64_t step, int64_t columns, 
         for (int64_t i = 0; i < columns; i++)
             for (int64_t v = 0; v < lanes; v += WHOLE) {
                 __builtin_prefetch(from + i * step + v + ahead, 0, 2);
-                *(many *)(to + i * wide + v) = *(const many *)(from + i * step + v);
+                *(whole *)(to + i * wide + v) = *(const whole *)(from + i * step + v);
             }
     else if (lanes == wide && lanes == step) memcpy(to, from, columns * lanes * sizeof *to);
     else

@@ -169,7 +169,7 @@ def test_tickets_of_another_basin_are_left_apart(tmp_path: Path, monkeypatch: py
     assert result["superposed"]["test_accuracy"] > 0
     for looks in ("{name: cia, guard: 1.0}", "greedy"):
         with pytest.raises(RegrowError, match="there is none; hold one out"):
-            run("sup-tickets", tmp_path, f"superpose={looks}", "data.validation=0.0")
+            job_of(load("demo/sup-tickets", [f"superpose={looks}", "data.validation=0.0"]), 0)
 
 
 def test_a_greedy_average_leaves_out_what_does_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

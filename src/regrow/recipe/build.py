@@ -27,6 +27,7 @@ from regrow.sparsifier import Sparsifier, sparsify
 from regrow.sparsifier.start import Start
 from regrow.train import data, models
 from regrow.train.devices import keep_memory
+from regrow.train.harvest import check_plan
 from regrow.train.job import Job
 from regrow.train.models.members import Members, each
 from regrow.tweaks import is_ghost
@@ -68,7 +69,7 @@ def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
         extra = {"tweaks": tweaks, "batches": batches, "loss": loss}
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16-mixed"):  # as it will be trained
             sparsifier = sparsifier_of(recipe, method, model, optimizer, start, seed, **horizon, **extra)
-    return Job(
+    job = Job(
         model=model,
         optimizer=optimizer,
         data=source,
@@ -90,6 +91,8 @@ def job_of(recipe: Recipe, seed: int, data_root: Path | None = None) -> Job:
         if recipe.distill
         else None,
     )
+    check_plan(job)
+    return job
 
 
 def model_of(recipe: Recipe, shape: tuple[int, ...], classes: int) -> nn.Module:

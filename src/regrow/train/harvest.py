@@ -34,12 +34,6 @@ class Harvest:
     def __init__(self, job: Job, folder: RunFolder, fabric: Fabric) -> None:
         check_plan(job)
         self.job, self.folder, self.fabric = job, folder, fabric
-        looks = isinstance(self._average(), Guarded | GreedySoup)
-        if (job.selection == "best" or looks) and "val" not in job.data.splits:
-            raise RegrowError(
-                "the best tickets, the barriers between tickets and greedy averages are found on a validation split, "
-                "and there is none; hold one out, or take the last tickets, unguarded and all"
-            )
         self.best: float | None = None  # validation accuracy of the ticket being sought
         self._due = capture_steps(job.plan)
 
@@ -146,8 +140,15 @@ class Harvest:
 
 def check_plan(job: Job) -> None:
     """Raises:
-    RegrowError: the run has another length than its plan, or nothing in it follows the plan's topologies.
+    RegrowError: the run has another length than its plan, nothing in it follows the plan's topologies, or its tickets
+        are chosen on a validation split that is not there.
     """
+    looks = job.superposition and isinstance(job.superposition(lambda ticket: 0.0), Guarded | GreedySoup)
+    if (job.selection == "best" or looks) and "val" not in job.data.splits:
+        raise RegrowError(
+            "the best tickets, the barriers between tickets and greedy averages are found on a validation split, "
+            "and there is none; hold one out, or take the last tickets, unguarded and all"
+        )
     if job.plan and total_steps(job.plan) != job.total_steps:
         raise RegrowError(
             f"the plan has {total_steps(job.plan)} steps, the run {job.total_steps} ({job.epochs} epochs of "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, ClassVar, Literal
@@ -234,16 +233,14 @@ class SuperposeSpec(Spec):
 
     def build(self, loss: Evaluate) -> Superposition:
         """The empty superposition. `loss`: of a ticket on validation, asked by what looks before it averages."""
-        back = PruneBack(self.prune)
-        if self.name == "greedy":
-            return GreedySoup(lambda ticket: -loss(ticket), partial(CIA, back))
-        decay = 0.5 if self.decay is None else self.decay
-        made: dict[str, Callable[[], Superposition]] = {
-            "cia": partial(CIA, back, each=self.each),
-            "caa": partial(CAA, back),
-            "cima": partial(CIMA, decay, back),
+        back, decay = PruneBack(self.prune), 0.5 if self.decay is None else self.decay
+        made: dict[str, Superposition] = {
+            "cia": CIA(back, each=self.each),
+            "caa": CAA(back),
+            "cima": CIMA(decay, back),
+            "greedy": GreedySoup(lambda ticket: -loss(ticket), partial(CIA, back)),
         }
-        average = made[self.name]()
+        average = made[self.name]
         return average if self.guard is None else Guarded(average, loss, self.guard)
 
 

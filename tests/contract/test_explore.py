@@ -48,6 +48,13 @@ def test_impossible_fractions(fraction: float) -> None:
         sparsifier.explore(fraction)
 
 
+def test_static_never_explores() -> None:
+    model = tiny_model()
+    sparsifier = sparse(model, OPTIMIZERS["sgd"](model.parameters()), "static")
+    with pytest.raises(RegrowError, match=r"explore\(0.5\): static never updates; .* evolve=False"):
+        sparsifier.explore(0.5)
+
+
 @pytest.mark.parametrize("method", ["rigl", "rigl-itop"])
 def test_armed_after_the_backward_pass_it_waits_and_costs_no_step(method: str) -> None:
     """The gradient of this step is sparse already: the step is taken, the exploration is the next one's."""

@@ -217,6 +217,29 @@ def test_refused(changes: dict[str, Any], message: str) -> None:
     assert [(name, type(module)) for name, module in model.named_modules()] == keys
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("wrong", [SoftActivation(exclude=("2", "5")), GhostSkip(exclude=("0", "4"))])
+def test_what_is_refused_leaves_model_and_optimizer_as_they_were(wrong: Tweak, backend: str) -> None:
+    """Also where the initialisation is re-scaled and the topology taken up before a later tweak is refused."""
+    model, optimizer, sparsifier = start("masked", "rigl")
+    plain(model, optimizer, 1)
+    sparsifier.finalize()
+    nn.init.normal_(model[0].weight)  # dense again
+    before = copy.deepcopy((model.state_dict(), optimizer.state_dict()["state"]))
+    with pytest.raises(RegrowError, match="finds nothing to act on"):
+        regrow.sparsify(
+            model,
+            optimizer,
+            method="static",
+            topology="magnitude",
+            density=0.5,
+            total_steps=9,
+            backend=backend,
+            tweaks=[RescaledInit(by="fan-in"), wrong],
+        )
+    torch.testing.assert_close((model.state_dict(), optimizer.state_dict()["state"]), before, rtol=0.0, atol=0.0)
+
+
 def test_a_loss_that_is_not_asked_for_is_noticed() -> None:
     model, optimizer, _ = begun("masked", "label-smoothing")
     with pytest.raises(RegrowError, match=r"label-smoothing does nothing: train by loss = sparsifier.loss"):

@@ -32,6 +32,7 @@ from regrow.sparsifier.strangers import refuse_strangers
 from regrow.sparsifier.summary import summarise
 from regrow.sparsifier.tally import Tally
 from regrow.sparsifier.timetable import Agenda, Period, Timetable, WholeRun, check_horizon
+from regrow.sparsifier.unharmed import unharmed
 from regrow.tweaks.life import Tweaks
 
 _GUARD = 16
@@ -104,13 +105,14 @@ class Sparsifier:
         first = start_topology(self.model, self._parts, self._start, density, self._overrides, self.seed)
         if not keeps(self._start):
             warn_if_trained(self.model, self.optimizer)
-        self.tweaks.prepare(self.model, first, self.seed, self.backend.host)
-        self.backend.attach(self.model, first, self.optimizer)
-        try:
-            self._begin()
-        except RegrowError:  # the model is let go of, so that it can be tried otherwise
-            self.backend.detach()
-            raise
+        with unharmed(self.model, self.optimizer, self.tweaks):
+            self.tweaks.prepare(self.model, first, self.seed, self.backend.host)
+            self.backend.attach(self.model, first, self.optimizer)
+            try:
+                self._begin()
+            except RegrowError:
+                self.backend.detach()  # let go of the model, so that it can be tried otherwise
+                raise
         self._hooks = [
             *refuse_strangers(self.optimizer, {name: part.parameter for name, part in self._parts.items()}),
             self.optimizer.register_step_pre_hook(self._before_step),
@@ -161,9 +163,7 @@ class Sparsifier:
 
     def explore(self, fraction: float) -> None:
         """Arm one extra update of this drop fraction, done at the next successful step that can supply its signals."""
-        if not 0.0 < fraction <= 1.0:
-            raise RegrowError(f"explore({fraction:g}): the share of weights replaced is in (0, 1]")
-        self._exploration = fraction
+        self._exploration = self._agenda.exploration(fraction)
         self._expect()
 
     def mask_grads(self) -> None:

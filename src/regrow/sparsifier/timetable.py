@@ -12,6 +12,7 @@ from regrow.core.errors import RegrowError
 from regrow.core.schedules import Every, Schedule
 from regrow.core.site import Clock
 from regrow.methods.base import Method
+from regrow.methods.static import Static
 
 
 class Period(Protocol):
@@ -113,6 +114,21 @@ class Agenda:
         """The drop fraction that the period has in place of the method's own."""
         schedule = self.timetable.at(step)[0].fraction
         return None if schedule is None else schedule(self.clock(step).progress)
+
+    def exploration(self, fraction: float) -> float:
+        """The share that an extra update replaces.
+
+        Raises:
+            RegrowError: no share, or a method that has no updates.
+        """
+        if not 0.0 < fraction <= 1.0:
+            raise RegrowError(f"explore({fraction:g}): the share of weights replaced is in (0, 1]")
+        if isinstance(self.method, Static):
+            raise RegrowError(
+                f"explore({fraction:g}): static never updates; give the method that is to explore, and for a fixed "
+                "topology meanwhile a plan of phases with evolve=False"
+            )
+        return fraction
 
 
 def _words(period: Period) -> str:

@@ -146,11 +146,12 @@ def test_prune_back_to_more_than_there_is_is_refused(tickets: list[Ticket]) -> N
         superpose(tickets[:1], CIA(PruneBack(density=0.9)))
 
 
-def test_tickets_of_different_models_are_refused() -> None:
+@pytest.mark.parametrize("into", ALL)
+def test_tickets_of_different_models_are_refused(into: Callable[[], Superposition]) -> None:
     with pytest.raises(RegrowError, match="they differ in 'w'"):
-        superpose([row(1, 2), row(1, 2, 3)], CIA())
+        superpose([row(1, 2), row(1, 2, 3)], into())
     with pytest.raises(RegrowError, match="no ticket has been added"):
-        CIA().result()
+        into().result()
 
 
 def test_running_averages_follow_the_topology() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -70,8 +69,8 @@ class Mixture:
         """Raises:
         RegrowError: the ticket is of another model than those before.
         """
+        refuse_another(self._last, ticket)
         rest = {key: value for key, value in ticket.state.items() if key not in ticket.topology}
-        self._refuse_another(ticket, rest)
         for name in ticket.topology:
             held = self.sites.get(name) or Connections.none()
             self.sites[name] = held.joined(ticket.topology.index(name), ticket.state[name], keep, take)
@@ -99,13 +98,19 @@ class Mixture:
         topology = Topology({name: held.at for name, held in self.sites.items()}, self.shapes)
         return Ticket(state, topology, {key: str(word) for key, word in meta.items()}, dict(like.tied))
 
-    def _refuse_another(self, ticket: Ticket, rest: Mapping[str, Tensor]) -> None:
-        if self._last is None:
-            return
-        mine = self.shapes | {key: tuple(value.shape) for key, value in self._rest.items()}
-        theirs = ticket.topology.shapes | {key: tuple(value.shape) for key, value in rest.items()}
-        if mine != theirs:
-            odd = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
-            raise RegrowError(
-                f"tickets of different models cannot be superposed: they differ in {', '.join(map(repr, odd[:4]))}"
-            )
+
+def refuse_another(one: Ticket | None, other: Ticket) -> None:
+    """Raises:
+    RegrowError: the other is of another model.
+    """
+    mine, theirs = _shapes(one or other), _shapes(other)
+    if mine != theirs:
+        odd = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
+        raise RegrowError(
+            f"tickets of different models cannot be superposed: they differ in {', '.join(map(repr, odd[:4]))}"
+        )
+
+
+def _shapes(ticket: Ticket) -> dict[str, Shape]:
+    """Of the plain model's tensors, by what a ticket calls them."""
+    return {key: tuple(value.shape) for key, value in ticket.state.items()} | ticket.topology.shapes

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from regrow.core import positions
 from regrow.core.errors import RegrowError
+from regrow.tickets.mixture import refuse_another
 from regrow.tickets.superpose import share
 from regrow.tickets.ticket import Ticket
 
@@ -31,6 +32,10 @@ class RunningAverage:
         self._last: Ticket | None = None
 
     def add(self, ticket: Ticket) -> None:
+        """Raises:
+        RegrowError: the ticket is of another model than those before.
+        """
+        refuse_another(self._last, ticket)
         self._tickets += 1
         for name, new in ticket.state.items():
             if name in ticket.topology:
